@@ -1,0 +1,30 @@
+# mlproxy: everything a person or CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] orchestrator/mlproxy/trace/csrc/*.[ch])
+
+.PHONY: setup demo test lint clean native
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml orchestrator/build_native.py $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e . --group dev
+	touch $@
+
+demo: setup
+	$(BIN)/mlproxy demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) build
+	find . -name '*.so' -path './orchestrator/*' -delete -o -name '*.so' -path './plugins/*' -delete

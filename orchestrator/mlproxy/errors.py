@@ -1,0 +1,65 @@
+"""Every error that mlproxy raises on purpose, each with a stable code.
+
+A message says what happened and where; the hint says what to do about it.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "ConfigError",
+    "ControlError",
+    "FeedError",
+    "MlproxyError",
+    "PluginError",
+    "ProgramError",
+    "ProxyError",
+    "TraceError",
+)
+
+
+class MlproxyError(Exception):
+    """Root of the errors that mlproxy raises.
+
+    Attributes:
+        code: stable slug, `area.problem`; listed in docs/reference/errors.md.
+        hint: what the reader can do about it, or "".
+        context: where it happened (file, key, byte offset, plugin, ...).
+    """
+
+    def __init__(self, message: str, *, code: str, hint: str = "", **context: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+        self.context = context
+
+    def __str__(self) -> str:
+        text = f"[{self.code}] {self.args[0]}"
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class ConfigError(MlproxyError):
+    """Raised when the configuration is invalid; `problems` holds all of them."""
+
+
+class PluginError(MlproxyError):
+    """Raised when a plugin breaks its contract; context has `plugin`, `phase`."""
+
+
+class ProxyError(MlproxyError):
+    """Raised when a proxy refuses a call (bad configuration, wrong state)."""
+
+
+class ProgramError(MlproxyError):
+    """Raised when a model cannot be compiled to a program, or one is invalid."""
+
+
+class TraceError(MlproxyError):
+    """Raised on a trace file that is damaged or not one; context has `offset`."""
+
+
+class FeedError(MlproxyError):
+    """Raised when the feed cannot be set up (never for a broker that is away)."""
+
+
+class ControlError(MlproxyError):
+    """Raised by the control socket's client: daemon away, refused, bad reply."""

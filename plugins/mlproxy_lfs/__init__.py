@@ -1,0 +1,1 @@
+"""Log-structured stores: placement by predicted lifetime, and victim policy."""
