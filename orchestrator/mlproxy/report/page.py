@@ -55,8 +55,8 @@ at one chosen in advance. A saving is a share of the default's cost; its lower b
 pass the configured smallest effect for a promotion.</p>
 <p>The loss plot is about prediction only: how wrong each candidate was about what it
 predicts, measured before it learned the answer. A good predictor may still be a bad
-decider, which is why a loss never promotes anything, only a measured cost does. Point at a
-line, a bar or a span to read its numbers.</p>
+decider, so a loss may choose the champion but never changes a mode: only a measured cost
+does. Point at a dotted line, a bar or a span to read what it stands for.</p>
 """
 
 GLOSSARY = (
