@@ -1,0 +1,1 @@
+"""For tests of plugins: fakes and the conformance suite."""
