@@ -202,6 +202,7 @@ class Supervisor:
             return False
         finally:
             run.worker.close()
+        self._emit_changes(StepResult())
         self._emit_states(final=True)
         return True
 
