@@ -14,7 +14,7 @@
 #define MLP_LAST_HORIZON	131072	/* before trust: patient with small gains */
 #define MLP_TRUST_HORIZON	4096	/* with trust: history must not protect */
 #define MLP_FORGIVE_PAIRS	256	/* so many in one trusted stay clear trips */
-#define MLP_RECENT_COUNT	8	/* default's reports before spikes count */
+#define MLP_USUAL_COUNT		8	/* windows that teach what is usual */
 #define MLP_MAX_BACKOFF		20
 #define MLP_COST_LIMIT		(1LL << 46)
 
@@ -38,9 +38,15 @@ struct mlp_court {
 	/* trial: reports that wait for the other arm's */
 	__s64 open_sum[2];
 	__u32 open_count[2];
-	__s64 recent;			/* default's fading mean */
-	__u32 recent_count;
 	__u32 spike_run;
+	__u32 reserved;
+};
+
+/* What is usual here, so that noise is not taken for a spike; outlives modes. */
+struct mlp_usual {
+	__s64 cost;			/* trial: the default's fading mean */
+	__u64 spread;			/* fading mean of the distance from it; */
+	__u64 count;			/* twin: of the distance between the arms */
 };
 
 struct mlp_proxy {
@@ -91,6 +97,8 @@ struct mlp_proxy {
 
 	/* Outcomes. */
 	__s64 budget_used;
+	struct mlp_usual trial_usual;
+	struct mlp_usual twin_usual;
 	struct mlp_court trial_court;
 	struct mlp_court twin_court;
 };
