@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
-NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] orchestrator/mlproxy/trace/csrc/*.[ch])
+NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] plugins/*/csrc/*/*.[ch] orchestrator/mlproxy/trace/csrc/*.[ch])
 
 .PHONY: setup demo test lint clean native
 setup: $(STAMP)

@@ -58,6 +58,14 @@ EXTENSIONS = (
         include_dirs=("plugins/mlproxy_lfs/csrc", "kmod/core", "kmod/uapi"),
         libraries=("m",),
     ),
+    Extension(
+        module="mlproxy_lfs._pagecache",
+        package_dir="plugins/mlproxy_lfs",
+        cdef=("plugins/mlproxy_lfs/csrc/pagecache/pagecache.h",),
+        prelude='#include "pagecache.h"',
+        sources=_globbed("plugins/mlproxy_lfs/csrc/pagecache/*.c"),
+        include_dirs=("plugins/mlproxy_lfs/csrc/pagecache",),
+    ),
 )
 
 # Plain shared objects (not Python modules): source folder -> target.
