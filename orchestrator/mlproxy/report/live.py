@@ -88,9 +88,9 @@ def _lines(label: str, pieces: Sequence[_Piece], width: int) -> list[Text]:
         elif i:
             lines[-1].append("  ")
         room = max(width - lines[-1].cell_len, 1)
-        content = content if len(content) <= room else content[: room - 1] + "…"
+        fitting = content if len(content) <= room else content[: room - 1] + "…"
         # a style of its own, so that the label's does not spread
-        lines[-1].append(content, style=style or "not dim")
+        lines[-1].append(fitting, style=style or "not dim")
     return lines
 
 
@@ -154,10 +154,9 @@ def _mode_line(state: Mapping[str, Any], width: int) -> list[Text]:
         (f"guard {_clean(state.get('guard') or '-')}", ""),
     ]
     shares = state.get("mode_share") or {}
-    known = [f"{mode} {shares[mode]:.0%}" for mode in MODES if shares.get(mode)]
-    if known:
-        pieces.append((", ".join(known), ""))
-    return _lines("  mode", pieces, width)
+    known = [(f"{mode} {shares[mode]:.0%}", "") for mode in MODES if shares.get(mode)]
+    lines = _lines("  mode", pieces, width)
+    return lines + _lines("  time in", known, width) if known else lines
 
 
 def _evidence(label: str, evidence: Mapping[str, Any] | None, width: int) -> list[Text]:
