@@ -14,6 +14,10 @@ $(STAMP): pyproject.toml orchestrator/build_native.py $(NATIVE)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e . --group dev
 	touch $@
 
+# Rebuild the C parts in place, without pip.
+native:
+	$(BIN)/python orchestrator/build_native.py
+
 demo: setup
 	$(BIN)/mlproxy demo
 
