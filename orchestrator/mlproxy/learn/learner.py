@@ -157,12 +157,12 @@ class Learner:
         while start < len(labels.rows):
             # Decisions fall on fixed label counts, whatever the batches are.
             stop = start + every - self._labels % every
-            self._learn(labels.rows[start:stop])
+            chunk = labels.rows[start:stop]
+            self._at = int(labels.time[start + len(chunk) - 1])
+            self._learn(chunk)
             start = stop
             if self._labels % every == 0:
-                self._at = labels.time
                 self._review()
-        self._at = labels.time
         return len(labels.rows)
 
     def _learn(self, rows: list[Label]) -> None:
