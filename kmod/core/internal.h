@@ -16,7 +16,7 @@
 #define MLP_FORGIVE_PAIRS	256	/* so many in one trusted stay clear trips */
 #define MLP_USUAL_COUNT		8	/* windows that teach what is usual */
 #define MLP_MAX_BACKOFF		20
-#define MLP_COST_LIMIT		(1LL << 46)
+#define MLP_COST_LIMIT		(1LL << 45)
 
 /* A recommendation that acts until it expires. */
 struct mlp_slot {

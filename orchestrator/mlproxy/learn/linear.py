@@ -39,6 +39,9 @@ class LinearCandidate(PredictorDefaults):
         max_steps: largest number of steps per feature.
     """
 
+    # A constant learning rate forgets by itself; a fresh model would learn no faster.
+    adapts = True
+
     def __init__(
         self,
         spec: DecisionSpec,

@@ -67,7 +67,7 @@ class BinnedSplitter(Splitter):
         table = np.array([self._bins[place] for place in places])
         # Around the mean, so that large targets do not cancel.
         whole = table.sum(axis=0)
-        mean = whole[1] / whole[0]
+        mean = float(whole[1] / whole[0])
         table[:, 2] += mean * (mean * table[:, 0] - 2 * table[:, 1])
         table[:, 1] -= mean * table[:, 0]
         left = np.cumsum(table, axis=0)

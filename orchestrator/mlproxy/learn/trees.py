@@ -21,6 +21,7 @@ from mlproxy.learn.candidate import (
     Size,
 )
 from mlproxy.learn.compile import MAX_NODES, Cell, assemble, prune, quantise
+from mlproxy.learn.drift import RisingAdwin
 from mlproxy.learn.spec import DecisionSpec
 from mlproxy.learn.splitter import BinnedSplitter
 
@@ -123,13 +124,28 @@ class TreeCandidate(PredictorDefaults):
 
 
 class AdaptiveTreeCandidate(TreeCandidate):
-    """One `HoeffdingAdaptiveTreeRegressor` with mean leaves per stream."""
+    """One `HoeffdingAdaptiveTreeRegressor` with mean leaves per stream.
+
+    Args:
+        spec: the decision.
+        seed: of the tree.
+        drift_delta: of the ADWIN in every node, which here only sees errors rise
+            (with River's own it would also replace subtrees that get better).
+        params: see `TreeCandidate`.
+    """
 
     adapts = True
+
+    def __init__(
+        self, spec: DecisionSpec, seed: int, *, drift_delta: float = 0.002, **params: Any
+    ) -> None:
+        self._drift_delta = drift_delta
+        super().__init__(spec, seed, **params)
 
     def _new(self, stream: int) -> Any:
         return tree.HoeffdingAdaptiveTreeRegressor(
             splitter=self._splitter(stream),
+            drift_detector=RisingAdwin(self._drift_delta),
             # Bagging weights are for ensembles; alone they only add noise.
             bootstrap_sampling=False,
             seed=self._seed + stream,
