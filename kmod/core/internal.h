@@ -120,6 +120,7 @@ static inline void *mlp_slot_memory(const struct mlp_proxy *p, __u32 stream, __u
 
 void mlp_ring_init(struct mlp_proxy *p, void *memory, __u32 capacity);
 void mlp_evidence_reset(struct mlp_proxy *p);
+void mlp_trial_reset(struct mlp_proxy *p);
 void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
 		     struct mlp_evidence *out);
 void mlp_count_reject(struct mlp_proxy *p, __u32 why, __u64 now);

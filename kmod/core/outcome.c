@@ -11,6 +11,11 @@ static void court_reset(struct mlp_court *c)
 	c->horizon = MLP_FIRST_HORIZON;
 }
 
+void mlp_trial_reset(struct mlp_proxy *p)
+{
+	court_reset(&p->trial_court);
+}
+
 void mlp_evidence_reset(struct mlp_proxy *p)
 {
 	court_reset(&p->trial_court);

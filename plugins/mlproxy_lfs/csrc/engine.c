@@ -199,16 +199,15 @@ static void queue_init(struct pending_queue *q, uint32_t every, uint64_t horizon
 }
 
 void lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
-		    uint64_t horizon_user, uint64_t horizon_gc, int gc_store)
+		    uint32_t every_live, uint64_t horizon, int gc_store)
 {
-	queue_init(&e->queue[LFS_STREAM_USER], every_user, horizon_user);
-	queue_init(&e->queue[LFS_STREAM_GC], every_gc, horizon_gc);
+	queue_init(&e->queue[LFS_STREAM_USER], every_user, horizon);
+	queue_init(&e->queue[LFS_STREAM_GC], every_gc, horizon);
 	for (uint32_t i = 0; i < e->nr_blocks; i++)
 		e->blocks[i].pending = NONE32;
 	e->gc_store = gc_store;
+	e->live_every = every_live;
 }
-
-void lfs_set_live(struct lfs_engine *e, uint32_t every) { e->live_every = every; }
 
 void lfs_set_future(struct lfs_engine *e, const uint32_t *deaths, uint64_t n,
 		    const uint32_t *cuts, uint32_t nr_cuts)
