@@ -4,8 +4,8 @@ Each entry of `EXTENSIONS` is one cffi API-mode module. Its `cdef` is a header
 whose lines between `/* cffi: begin */` and `/* cffi: end */` are given to cffi
 (plain declarations, no preprocessor), its sources are the C files themselves.
 """
-
-from __future__ import annotations
+# No postponed annotations: hatchling executes this file without entering it in
+# sys.modules, where dataclasses would look their names up.
 
 import os
 import re
@@ -44,10 +44,14 @@ EXTENSIONS = (
     Extension(
         module="mlproxy._core",
         package_dir="orchestrator/mlproxy",
-        cdef=("kmod/uapi/mlproxy.h", "kmod/core/mlproxy_core.h"),
-        prelude='#include "mlproxy_core.h"',
-        sources=_globbed("kmod/core/*.c"),
-        include_dirs=("kmod/core", "kmod/uapi"),
+        cdef=(
+            "kmod/uapi/mlproxy.h",
+            "kmod/core/mlproxy_core.h",
+            "orchestrator/mlproxy/proxy/csrc/binding.h",
+        ),
+        prelude='#include "mlproxy_core.h"\n#include "binding.h"',
+        sources=_globbed("kmod/core/*.c") + _globbed("orchestrator/mlproxy/proxy/csrc/*.c"),
+        include_dirs=("kmod/core", "kmod/uapi", "orchestrator/mlproxy/proxy/csrc"),
     ),
     Extension(
         module="mlproxy_lfs._store",
@@ -89,15 +93,16 @@ def declarations(header: Path) -> str:
 
 
 TYPES = """
-typedef uint8_t __u8; typedef uint16_t __u16; typedef uint32_t __u32; typedef uint64_t __u64;
-typedef int32_t __s32; typedef int64_t __s64;
+typedef uint8_t __u8; typedef uint16_t __u16; typedef uint32_t __u32; typedef unsigned long long __u64;
+typedef int32_t __s32; typedef long long __s64;
 """
 
 
 def _constant_arrays(text: str) -> str:
     """Replace array sizes that are macros by their numbers, as cffi wants."""
     values: dict[str, str] = {}
-    for header in (ROOT / "kmod/uapi/mlproxy.h", ROOT / "plugins/mlproxy_lfs/csrc/store.h"):
+    headers = ("kmod/uapi/mlproxy.h", "kmod/core/mlproxy_core.h", "plugins/mlproxy_lfs/csrc/store.h")
+    for header in (ROOT / h for h in headers):
         if header.exists():
             source = header.read_text(encoding="utf-8")
             values.update(re.findall(r"#define\s+(\w+)\s+(\d+)\b", source))

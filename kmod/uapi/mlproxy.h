@@ -10,17 +10,7 @@
 #ifndef _UAPI_MLPROXY_H
 #define _UAPI_MLPROXY_H
 
-#ifdef __KERNEL__
 #include <linux/types.h>
-#else
-#include <stdint.h>
-typedef uint8_t __u8;
-typedef uint16_t __u16;
-typedef uint32_t __u32;
-typedef uint64_t __u64;
-typedef int32_t __s32;
-typedef int64_t __s64;
-#endif
 
 #define MLP_ABI_VERSION		1
 #define MLP_MAGIC		0x31504c4d	/* "MLP1", little endian */
@@ -31,6 +21,7 @@ typedef int64_t __s64;
 #define MLP_MAX_DEPTH		24
 #define MLP_MAX_CHOICES		64
 #define MLP_MAX_RANK		64
+#define MLP_MAX_CUTS		8
 #define MLP_NAME_LEN		32
 
 /* enum mlp_mode - how far the model is trusted; the order is the ladder. */
@@ -114,8 +105,9 @@ enum mlp_reject {
  * struct mlp_record - one ring record, 128 bytes.
  * @seq: sequence number, from 1; 0 while the slot is being written
  * @time: proxy time of the event (the unit is the proxy's own)
- * @unit: trial unit id
- * @cost: OUTCOME/TWIN: cost, fixed point; LABEL: the label, fixed point
+ * @unit: trial unit id; MODE: pairs of evidence
+ * @cost: OUTCOME/TWIN: cost, fixed point; LABEL: the label, fixed point;
+ *	  MODE: lower bound of the saving, parts per million
  * @aux: TWIN: cost of the model's arm (then @cost is the default's);
  *	 LABEL: weight; MODE: evidence (relative saving, parts per million)
  * @model_version: version of the model that acted, 0 for the default
@@ -209,7 +201,7 @@ struct mlp_node {
  * @stream: feature stream this program is for
  * @reserved: 0
  * @root: index of the root node of each tree
- * @cuts: ascending
+ * @cuts: strictly ascending, then zeros
  */
 struct mlp_program {
 	__u32 nr_nodes;
@@ -219,7 +211,7 @@ struct mlp_program {
 	__u16 stream;
 	__u32 reserved;
 	__u16 root[MLP_MAX_TREES];
-	__s32 cuts[8];
+	__s32 cuts[MLP_MAX_CUTS];
 };
 
 /**

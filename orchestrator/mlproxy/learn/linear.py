@@ -45,8 +45,8 @@ class LinearCandidate(PredictorDefaults):
         seed: int,
         *,
         rate: float = 0.25,
-        resolution: float = 0.0625,
-        max_steps: int = 64,
+        resolution: float = 0.125,
+        max_steps: int = 32,
     ) -> None:
         del seed
         self._spec = spec

@@ -1,0 +1,51 @@
+"""Proxies: the kernel-side object of one decision, wherever it lives."""
+
+from mlproxy.proxy.in_process import InProcessProxy, core_functions, encode_recommendation
+from mlproxy.proxy.layout import RECORD_DTYPE, RING_META_DTYPE
+from mlproxy.proxy.program import check_program, decode_program, encode_program, eval_program
+from mlproxy.proxy.types import (
+    Arm,
+    ArmStats,
+    Decision,
+    Evidence,
+    Kind,
+    Mode,
+    Program,
+    ProgramNode,
+    Proxy,
+    ProxyConfig,
+    Reason,
+    Recommendation,
+    RecordType,
+    Reject,
+    Snapshot,
+    Trial,
+)
+
+__all__ = (
+    "RECORD_DTYPE",
+    "RING_META_DTYPE",
+    "Arm",
+    "ArmStats",
+    "Decision",
+    "Evidence",
+    "InProcessProxy",
+    "Kind",
+    "Mode",
+    "Program",
+    "ProgramNode",
+    "Proxy",
+    "ProxyConfig",
+    "Reason",
+    "Recommendation",
+    "RecordType",
+    "Reject",
+    "Snapshot",
+    "Trial",
+    "check_program",
+    "core_functions",
+    "decode_program",
+    "encode_program",
+    "encode_recommendation",
+    "eval_program",
+)

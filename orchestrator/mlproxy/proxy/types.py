@@ -129,6 +129,7 @@ class ProxyConfig:
     seed: int = 1
     nr_features: int = 0
     nr_streams: int = 1
+    max_nodes: int = 1024
     min: int = 0
     max: int = 1
     share_learning: int = 50_000
@@ -255,6 +256,8 @@ class Snapshot:
     ring_lost: int
     budget_used: int
     cooldown_until: int
+    state: int = 0
+    attempts: int = 0
 
 
 class Proxy(Protocol):

@@ -123,6 +123,7 @@ void lfs_set_core(struct lfs_engine *e, const struct lfs_core *core);
 /* Labels: one in `every_*` writes or moves, released after `horizon_*`. */
 void lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
 		    uint64_t horizon_user, uint64_t horizon_gc, int gc_store);
+void lfs_set_live(struct lfs_engine *e, uint32_t every);
 /* deaths[i]: clock at which the i-th user block write dies (clairvoyance). */
 void lfs_set_future(struct lfs_engine *e, const uint32_t *deaths, uint64_t n,
 		    const uint32_t *cuts, uint32_t nr_cuts);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The only place that knows whether the core runs in the kernel or in a
+ * process: errno, memcpy/memset, 64-bit division, ordered stores.
+ */
+#ifndef MLPROXY_COMPAT_H
+#define MLPROXY_COMPAT_H
+
+#ifdef __KERNEL__
+#include <linux/compiler.h>
+#include <linux/errno.h>
+#include <linux/math64.h>
+#include <linux/string.h>
+#include <asm/barrier.h>
+
+#define mlp_load_acquire(ptr)		smp_load_acquire(ptr)
+#define mlp_store_release(ptr, val)	smp_store_release(ptr, val)
+#define mlp_store(ptr, val)		WRITE_ONCE(*(ptr), val)
+#define mlp_wmb()			smp_wmb()
+#define mlp_likely(x)			likely(x)
+
+static inline __u64 mlp_udiv(__u64 a, __u64 b)
+{
+	return div64_u64(a, b);
+}
+
+static inline __s64 mlp_sdiv(__s64 a, __s64 b)
+{
+	return div64_s64(a, b);
+}
+#else
+#include <errno.h>
+#include <string.h>
+
+#define mlp_load_acquire(ptr)		__atomic_load_n(ptr, __ATOMIC_ACQUIRE)
+#define mlp_store_release(ptr, val)	__atomic_store_n(ptr, val, __ATOMIC_RELEASE)
+#define mlp_store(ptr, val)		__atomic_store_n(ptr, val, __ATOMIC_RELAXED)
+#define mlp_wmb()			__atomic_thread_fence(__ATOMIC_RELEASE)
+#define mlp_likely(x)			__builtin_expect(!!(x), 1)
+
+static inline __u64 mlp_udiv(__u64 a, __u64 b)
+{
+	return a / b;
+}
+
+static inline __s64 mlp_sdiv(__s64 a, __s64 b)
+{
+	return a / b;
+}
+#endif
+
+#endif /* MLPROXY_COMPAT_H */

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Life cycle: configuration, start, stop, tick, heartbeat, snapshot. */
+#include "internal.h"
+
+#define REFUSE(test, field) do {		\
+	if (test) {				\
+		*bad = field;			\
+		return -EINVAL;			\
+	}					\
+} while (0)
+
+static int check_kind(const struct mlp_config *c, const char **bad)
+{
+	__s64 least = -0x7fffffffLL - 1, most = 0x7fffffffLL;
+
+	if (c->kind == MLP_KIND_RANK) {
+		least = 0;
+		most = MLP_S64_MAX;
+	}
+	if (c->kind == MLP_KIND_CHOICE) {
+		REFUSE(c->min, "min");
+		REFUSE(c->max >= MLP_MAX_CHOICES, "max");
+	}
+	REFUSE(c->min < least || c->min > most, "min");
+	REFUSE(c->max < c->min || c->max > most, "max");
+	REFUSE(c->kind == MLP_KIND_PROGRAM && !c->nr_features, "nr_features");
+	REFUSE(c->kind == MLP_KIND_PROGRAM && !c->max_nodes, "max_nodes");
+	REFUSE(c->kind == MLP_KIND_RANK && c->nr_streams > 1, "nr_streams");
+	return 0;
+}
+
+int mlp_config_check(const struct mlp_config *c, const char **bad)
+{
+	static const char *unused;
+	__u32 i, end = 0;
+
+	if (!bad)
+		bad = &unused;
+	for (i = 0; i < MLP_NAME_LEN; i++)
+		end |= !c->name[i];
+	REFUSE(!end || !c->name[0], "name");
+	REFUSE(c->kind < MLP_KIND_VALUE || c->kind > MLP_KIND_PROGRAM, "kind");
+	REFUSE(c->trial > MLP_TRIAL_SWITCHBACK, "trial");
+	REFUSE(c->nr_features > MLP_MAX_FEATURES, "nr_features");
+	REFUSE(c->nr_streams < 1 || c->nr_streams > MLP_MAX_STREAMS, "nr_streams");
+	REFUSE(c->max_nodes > MLP_MAX_NODES, "max_nodes");
+	if (check_kind(c, bad))
+		return -EINVAL;
+	REFUSE(!c->share_learning || c->share_learning > MLP_PPM, "share_learning");
+	REFUSE(c->share_collaboration < c->share_learning ||
+	       c->share_collaboration > MLP_PPM, "share_collaboration");
+	REFUSE(c->share_trusted < c->share_collaboration ||
+	       c->share_trusted > MLP_PPM, "share_trusted");
+	REFUSE(c->trial == MLP_TRIAL_SWITCHBACK && !c->epoch, "epoch");
+	REFUSE(c->epoch_settle >= MLP_PPM, "epoch_settle");
+	REFUSE(c->twin_gate > 1, "twin_gate");
+	REFUSE(!c->alpha || c->alpha >= MLP_PPM, "alpha");
+	REFUSE(!c->alpha_demote || c->alpha_demote >= MLP_PPM, "alpha_demote");
+	REFUSE(c->min_effect >= MLP_PPM, "min_effect");
+	REFUSE(c->min_count < 2 || c->min_count > MLP_FIRST_HORIZON, "min_count");
+	REFUSE(!c->max_expiry, "max_expiry");
+	REFUSE(c->budget < 0, "budget");
+	REFUSE(c->cooldown_max < c->cooldown, "cooldown_max");
+	REFUSE(c->reserved32, "reserved32");
+	for (i = 0; i < 4; i++)
+		REFUSE(c->reserved[i], "reserved");
+	return 0;
+}
+
+__u64 mlp_proxy_size(void)
+{
+	return sizeof(struct mlp_proxy);
+}
+
+static __u64 slot_bytes(const struct mlp_config *cfg)
+{
+	if (cfg->kind == MLP_KIND_RANK)
+		return MLP_MAX_RANK * sizeof(__u64);
+	if (cfg->kind == MLP_KIND_PROGRAM)
+		return sizeof(struct mlp_program) +
+		       (__u64)cfg->max_nodes * sizeof(struct mlp_node);
+	return 0;
+}
+
+__u64 mlp_slots_size(const struct mlp_config *cfg)
+{
+	return 2 * cfg->nr_streams * slot_bytes(cfg);
+}
+
+int mlp_init(struct mlp_proxy *p, const struct mlp_config *cfg, void *slots,
+	     void *ring, __u32 capacity, __u64 now)
+{
+	const char *bad;
+
+	if (mlp_config_check(cfg, &bad))
+		return -EINVAL;
+	if (ring && (!capacity || capacity & (capacity - 1)))
+		return -EINVAL;
+	if (!slots && mlp_slots_size(cfg))
+		return -EINVAL;
+	memset(p, 0, sizeof(*p));
+	p->cfg = *cfg;
+	p->kind = cfg->kind;
+	p->trial = cfg->trial;
+	p->nr_streams = cfg->nr_streams;
+	p->salt = mlp_hash(cfg->seed);
+	p->epoch = cfg->epoch;
+	p->sample_every = cfg->sample_every;
+	p->sample_left = cfg->sample_every;
+	p->slots = slots;
+	p->slot_bytes = slot_bytes(cfg);
+	p->state = MLP_STATE_STOPPED;
+	p->state_since = now;
+	p->mode_since = now;
+	if (ring)
+		mlp_ring_init(p, ring, capacity);
+	mlp_evidence_reset(p);
+	return 0;
+}
+
+int mlp_start(struct mlp_proxy *p, __u64 now)
+{
+	if (p->state != MLP_STATE_STOPPED)
+		return -EBUSY;
+	/* A new agent counts its recommendations from the beginning. */
+	memset(p->slot, 0, sizeof(p->slot));
+	p->last_seq = 0;
+	p->model_id = 0;
+	p->model_version = 0;
+	p->last_heartbeat = now;
+	p->attempts = 0;
+	return mlp_event(p, MLP_EVENT_START, MLP_REASON_START, now);
+}
+
+int mlp_stop(struct mlp_proxy *p, __u64 now, __u32 reason)
+{
+	return mlp_event(p, MLP_EVENT_STOP, reason, now);
+}
+
+void mlp_heartbeat(struct mlp_proxy *p, __u64 now)
+{
+	if (now > p->last_heartbeat)
+		p->last_heartbeat = now;
+}
+
+static int silent(const struct mlp_proxy *p, __u64 now)
+{
+	return p->cfg.heartbeat_limit &&
+	       mlp_usub(now, p->last_heartbeat) > p->cfg.heartbeat_limit;
+}
+
+void mlp_tick(struct mlp_proxy *p, __u64 now)
+{
+	if (mlp_live(p->state)) {
+		if (silent(p, now))
+			mlp_event(p, MLP_EVENT_HEARTBEAT, MLP_REASON_HEARTBEAT, now);
+	} else if (p->state == MLP_STATE_EMERGENCY && !p->holds &&
+		   now >= p->cooldown_until && !silent(p, now)) {
+		mlp_event(p, MLP_EVENT_COOLDOWN_OVER, MLP_REASON_COOLDOWN, now);
+	}
+}
+
+void mlp_critical(struct mlp_proxy *p, int on, __u64 now)
+{
+	if (!on == !(p->holds & MLP_HOLD_CRITICAL))
+		return;
+	mlp_event(p, on ? MLP_EVENT_CRITICAL_ON : MLP_EVENT_CRITICAL_OFF,
+		  MLP_REASON_CRITICAL, now);
+}
+
+void mlp_operator(struct mlp_proxy *p, int emergency, __u64 now)
+{
+	mlp_event(p, emergency ? MLP_EVENT_OPERATOR_ON : MLP_EVENT_OPERATOR_OFF,
+		  MLP_REASON_OPERATOR, now);
+}
+
+int mlp_set_mode(struct mlp_proxy *p, __u32 mode, __u32 reason, __u64 now)
+{
+	if (mode > MLP_MODE_TRUSTED || reason >= MLP_REASON_NR)
+		return -EINVAL;
+	return mlp_event(p, MLP_EVENT_SET_EMERGENCY + mode, reason, now);
+}
+
+void mlp_snapshot(const struct mlp_proxy *p, struct mlp_snapshot *out, __u64 now)
+{
+	memset(out, 0, sizeof(*out));
+	out->now = now;
+	out->mode = mlp_mode_of(p);
+	out->reason = p->reason;
+	out->mode_since = p->mode_since;
+	out->mode_seq = p->mode_seq;
+	out->latched = !!(p->holds & MLP_HOLD_LATCH);
+	out->operator_hold = !!(p->holds & MLP_HOLD_OPERATOR);
+	out->trips = p->trips;
+	out->state = p->state;
+	out->attempts = p->attempts;
+	memcpy(out->mode_time, p->mode_time, sizeof(out->mode_time));
+	out->mode_time[out->mode] += mlp_usub(now, p->state_since);
+	memcpy(out->decisions, p->decisions, sizeof(out->decisions));
+	out->fallbacks = p->fallbacks;
+	out->accepted = p->accepted;
+	memcpy(out->rejected, p->rejected, sizeof(out->rejected));
+	out->last_heartbeat = p->last_heartbeat;
+	out->last_seq = p->last_seq;
+	out->model_id = p->model_id;
+	out->model_version = p->model_version;
+	mlp_evidence_of(p, &p->trial_court, &out->trial);
+	mlp_evidence_of(p, &p->twin_court, &out->twin);
+	if (p->meta) {
+		out->ring_head = p->meta->head;
+		out->ring_lost = p->meta->lost;
+	}
+	out->budget_used = p->budget_used;
+	out->cooldown_until = p->cooldown_until;
+}
