@@ -2,9 +2,11 @@
 
 import io
 
+import msgspec
 import pytest
 from rich.console import Console
 
+from mlproxy.events.types import EvidenceData, StateMessage
 from mlproxy.report.live import render
 
 EVIDENCE = {
@@ -207,3 +209,19 @@ def test_text_from_elsewhere_cannot_steer_the_terminal():
     assert "\x1b" not in text
     assert "\r" not in text
     assert text.count("[bold]y") >= 5  # taken literally, not as markup
+
+
+def test_the_keys_shown_here_are_those_that_the_daemon_sends():
+    """The golden status is made of real messages; a renamed field is noticed."""
+    for name, state in PROXIES.items():
+        known = {key: value for key, value in state.items() if key != "metrics"}
+        evidence = {k: EvidenceData(**known[k]) for k in ("trial", "twin") if k in known}
+        message = StateMessage(
+            proxy=name, subsystem="lfs", kind="choice", mode_seq=1, **(known | evidence)
+        )
+        sent = msgspec.to_builtins(message)
+        real, golden = (
+            shown({"subsystems": {"lfs": {"proxies": {name: document}}}})
+            for document in (sent, known)
+        )
+        assert real == golden
