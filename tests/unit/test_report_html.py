@@ -172,6 +172,16 @@ def test_parts_without_data_are_left_out():
     assert 'id="notes"' not in page
 
 
+def test_a_very_long_table_is_folded():
+    changes = [ModeChange(i, "learning", "emergency", "rejects", f"row {i}") for i in range(100)]
+    proxy = ProxyReport("p", "blocks", changes=changes)
+    page = render_report(DemoReport("t", "s", {}, Table(("a",), ()), [proxy]))
+    parsed = parse(page)
+    assert "details" in parsed.tags
+    assert "row 99" in parsed.texts
+    assert "details" not in parse(render_report(make())).tags
+
+
 def test_the_same_report_gives_the_same_bytes():
     assert render_report(make()) == render_report(make())
 

@@ -1,12 +1,14 @@
 """`mlproxy top`: when it prints, repeats, ends, and with which status."""
 
 import io
+import json
+import socket
+import threading
 
 import pytest
-from click.testing import CliRunner
 from rich.console import Console
 
-from mlproxy.cli import top
+from mlproxy.cli import main, top
 from mlproxy.errors import ControlError
 
 AWAY = ControlError(
@@ -46,7 +48,7 @@ def test_without_a_terminal_it_prints_once_as_plain_text():
     source = Source(node("first"), node("second"))
     console = Console(file=io.StringIO(), width=80)
     top.watch(source, console, interval=1, once=False, sleep=pytest.fail)
-    assert console.file.getvalue().startswith("mlproxy     first  up -")
+    assert console.file.getvalue().startswith("mlproxy     first  -  since -")
     assert "\x1b" not in console.file.getvalue()
 
 
@@ -93,26 +95,54 @@ def test_a_resized_terminal_is_filled():
     assert "─" * 61 not in last
 
 
-def run(monkeypatch, source, *arguments):
-    monkeypatch.setattr(top, "_source", lambda _: source)
-    return CliRunner().invoke(top.command, arguments)
+def run(capsys, *arguments):
+    """The whole command line: what it printed, and its exit status."""
+    with pytest.raises(SystemExit) as caught:
+        main(["top", *arguments])
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
 
 
-def test_the_command_prints_the_status(monkeypatch):
-    result = run(monkeypatch, Source(node("here")), "--once")
-    assert result.exit_code == 0
-    assert "here" in result.stdout
-    assert result.stderr == ""
+@pytest.fixture
+def plain(monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "MLPROXY_SOCKET"):
+        monkeypatch.delenv(name, raising=False)
 
 
-def test_no_daemon_is_exit_status_3_with_the_coded_error(monkeypatch):
-    result = run(monkeypatch, Source(AWAY), "--once")
-    assert result.exit_code == 3
-    assert result.stdout == ""
-    assert "[control.not_running]" in result.stderr
-    assert "start it with" in result.stderr
+@pytest.mark.usefixtures("plain")
+def test_no_daemon_is_exit_status_3_with_the_coded_error(capsys, tmp_path):
+    status, out, err = run(capsys, "--once", "--socket", str(tmp_path / "none.sock"))
+    assert status == 3
+    assert out == ""
+    assert "control.not_running" in err
+    assert "mlproxy run" in err
 
 
-@pytest.mark.parametrize("interval", ["0", "-1", "nan?"])
-def test_a_senseless_interval_is_a_usage_error(monkeypatch, interval):
-    assert run(monkeypatch, Source(), "--interval", interval).exit_code == 2
+@pytest.mark.usefixtures("plain")
+def test_it_asks_the_daemon_behind_the_socket(capsys, tmp_path):
+    """A real socket, one question, the answer on stdout as plain text."""
+    path = tmp_path / "control.sock"
+    asked = []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                asked.append(json.loads(connection.makefile().readline()))
+                connection.sendall(b'{"ok": true, "result": {"node": "here"}}\n')
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        status, out, err = run(capsys, "--socket", str(path))
+        thread.join()
+    assert asked == [{"verb": "status"}]
+    assert (status, err) == (0, "")
+    assert out.startswith("mlproxy     here  -")
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("interval", ["0", "-1", "soon"])
+def test_a_senseless_interval_is_a_usage_error(capsys, interval):
+    assert run(capsys, "--interval", interval)[0] == 2

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import enum
 import os
-import platform
 import signal
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from mlproxy.clock import Clock, SystemClock
 from mlproxy.config.load import Config, Source, load
 from mlproxy.config.show import shown
 from mlproxy.errors import ConfigError, ControlError, MlproxyError, Problem
-from mlproxy.events.types import InfoMessage, PluginEvent
+from mlproxy.events.types import PluginEvent
 from mlproxy.log import get_logger
 from mlproxy.plugin.registry import Registry
 from mlproxy.subsystem import SubsystemContext
@@ -79,7 +78,7 @@ class Daemon:
         self._group: asyncio.TaskGroup | None = None
         self._stop = asyncio.Event()
         self._hold_all = False
-        self._holds: set[str] = set()
+        self._holds: dict[str, bool] = {}
         self._reloading = asyncio.Lock()
         self._reloads = 0
         self._started_at = self._clock.utc_now()
@@ -123,7 +122,7 @@ class Daemon:
     ) -> None:
         self._group = tasks
         if self._make_feed is not None:
-            holder = FeedHolder(self._make_feed, tasks)
+            holder = FeedHolder(self._make_feed, tasks, self._clock)
             await holder.start(self.config.feed)
             self._feed = holder
             self._sink.sinks.insert(1, holder)
@@ -267,17 +266,6 @@ class Daemon:
                     message=record.reason,
                 )
             )
-        self._sink.emit(
-            InfoMessage(
-                version=__version__,
-                session=f"{os.getpid()}-{self._clock.monotonic_ns():x}",
-                started_at=self._started_at.isoformat(),
-                boot_id=_boot_id(),
-                python=platform.python_version(),
-                plugins=tuple(self.registry.loaded()),
-                proxies=tuple(sorted(self.registry.proxies())),
-            )
-        )
 
     # -- reload -----------------------------------------------------------------
 
@@ -409,10 +397,8 @@ class Daemon:
         if proxy is None:
             self._hold_all = on
             self._holds.clear()
-        elif on:
-            self._holds.add(proxy)
         else:
-            self._holds.discard(proxy)
+            self._holds[proxy] = on
         self._log.warning("emergency.requested", on=on, proxy=proxy or "all")
         told: list[str] = []
         failed: MlproxyError | None = None
@@ -444,10 +430,3 @@ class Daemon:
             "subsystems": subsystems,
             "feed": self._feed.status() if self._feed else {"state": "none"},
         }
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -8,11 +8,17 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+import msgspec
+
+from mlproxy.clock import Clock
+from mlproxy.config.model import FeedConfig
 from mlproxy.errors import FeedError
 from mlproxy.events.types import FeedMessage
 from mlproxy.log import get_logger
 
 __all__ = ("FeedHolder", "FeedLike", "FeedMaker")
+
+RETRY_SECONDS = 5.0
 
 
 class FeedLike(Protocol):
@@ -21,50 +27,66 @@ class FeedLike(Protocol):
     def emit(self, message: FeedMessage) -> None:
         """Take a message; never blocks."""
 
-    def status(self) -> dict[str, Any]:
-        """Describe the feed, ready for JSON."""
+    def status(self) -> Any:
+        """Describe the feed: a struct or dict that msgspec can make JSON of."""
 
 
-FeedMaker = Callable[[Any], AbstractAsyncContextManager[FeedLike]]
+FeedMaker = Callable[[FeedConfig], AbstractAsyncContextManager[FeedLike]]
 
 
 class FeedHolder:
     """An EventSink whose feed can be replaced; keeps what comes meanwhile.
 
+    A feed that dies of a bug is logged and started again: it is never a reason
+    to let go of the proxies.
+
     Args:
-        make: configuration section -> the feed's context manager.
+        make: section `[feed]` -> the feed's context manager.
         group: task group that the feed's task belongs to.
+        clock: time.
         keep: messages kept while no feed is up; the oldest go first.
     """
 
-    def __init__(self, make: FeedMaker, group: asyncio.TaskGroup, *, keep: int = 4096) -> None:
+    def __init__(
+        self, make: FeedMaker, group: asyncio.TaskGroup, clock: Clock, *, keep: int = 4096
+    ) -> None:
         self._make = make
         self._group = group
+        self._clock = clock
         self._waiting: deque[FeedMessage] = deque(maxlen=keep)
         self._feed: FeedLike | None = None
-        self._stop: asyncio.Event | None = None
+        self._enabled = True
+        self._error = ""
+        self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
 
     def emit(self, message: FeedMessage) -> None:
         """Pass on a message, or keep it while no feed is up."""
-        if self._feed is None:
-            self._waiting.append(message)
-        else:
+        if self._feed is not None:
             self._feed.emit(message)
+        elif self._enabled:
+            self._waiting.append(message)
 
     def status(self) -> dict[str, Any]:
-        """The feed's own status, or that it is down."""
-        if self._feed is None:
-            return {"state": "down", "waiting": len(self._waiting)}
-        return self._feed.status()
+        """The feed's own status, with `state` up, down or disabled."""
+        if self._feed is not None:
+            described: dict[str, Any] = msgspec.to_builtins(self._feed.status())
+            return {"state": "up"} | described
+        if not self._enabled:
+            return {"state": "disabled"}
+        return {"state": "down", "waiting": len(self._waiting), "last_error": self._error}
 
-    async def start(self, config: Any) -> None:
+    async def start(self, config: FeedConfig) -> None:
         """Bring a feed up.
 
         Raises:
             FeedError: it could not be set up; none is up then.
         """
+        self._enabled = config.enabled
+        if not config.enabled:
+            self._waiting.clear()
+            return
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop = asyncio.Event()
         self._task = self._group.create_task(self._hold(config, self._stop, ready), name="feed")
@@ -72,12 +94,12 @@ class FeedHolder:
 
     async def stop(self) -> None:
         """Take the feed down cleanly (it says offline); returns when it is done."""
-        if self._stop is not None and self._task is not None:
+        if self._task is not None:
             self._stop.set()
             await asyncio.wait([self._task])
             self._task = None
 
-    async def replace(self, old: Any, new: Any) -> None:
+    async def replace(self, old: FeedConfig, new: FeedConfig) -> None:
         """Change to a new configuration; when that fails, go back to the old one.
 
         Raises:
@@ -90,19 +112,40 @@ class FeedHolder:
             await self.start(old)
             raise
 
-    async def _hold(self, config: Any, stop: asyncio.Event, ready: asyncio.Future[None]) -> None:
-        try:
-            async with self._make(config) as feed:
-                while self._waiting:
-                    feed.emit(self._waiting.popleft())
-                self._feed = feed
-                ready.set_result(None)
-                try:
-                    await stop.wait()
-                finally:
-                    self._feed = None
-        except FeedError as error:
+    async def _hold(
+        self, config: FeedConfig, stop: asyncio.Event, ready: asyncio.Future[None]
+    ) -> None:
+        while not stop.is_set():
+            try:
+                await self._live(config, stop, ready)
+            except FeedError as error:
+                if not ready.done():
+                    ready.set_exception(error)
+                    return
+                self._failed(error)
+            except Exception as error:  # noqa: BLE001 - see the class: the proxies come first
+                if not ready.done():
+                    wrapped = FeedError(repr(error), code="feed.failed", hint="please report this")
+                    ready.set_exception(wrapped)
+                    return
+                self._failed(error)
+            if not stop.is_set():
+                await self._clock.wait(stop, RETRY_SECONDS)
+
+    def _failed(self, error: Exception) -> None:
+        self._error = repr(error)
+        self._log.error("feed.failed", error=repr(error))
+
+    async def _live(
+        self, config: FeedConfig, stop: asyncio.Event, ready: asyncio.Future[None]
+    ) -> None:
+        async with self._make(config) as feed:
+            while self._waiting:
+                feed.emit(self._waiting.popleft())
+            self._feed = feed
             if not ready.done():
-                ready.set_exception(error)
-            else:
-                self._log.error("feed.failed", code=error.code, error=str(error))
+                ready.set_result(None)
+            try:
+                await stop.wait()
+            finally:
+                self._feed = None

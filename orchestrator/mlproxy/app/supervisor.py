@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -173,10 +173,10 @@ class Supervisor:
         """Ask for a clean stop; `run` returns when it is done."""
         self._stop.set()
 
-    def hold(self, *, everything: bool, proxies: Iterable[str]) -> None:
-        """Start with the operator's emergency on (before `run`)."""
+    def hold(self, *, everything: bool, proxies: Mapping[str, bool]) -> None:
+        """Start with the operator's emergency on (before `run`); single proxies win over all."""
         self._hold_all = everything
-        self._holds = dict.fromkeys(proxies, True)
+        self._holds = dict(proxies)
 
     async def _live(self, run: _Run) -> bool:
         """One life. Returns False when it ended in quarantine."""
@@ -227,7 +227,7 @@ class Supervisor:
 
         self._watched = {}
         self._watched = await self._call(run, "start", self._limits.start, look)
-        holds = {n: True for n in self._watched if self._hold_all or self._holds.get(n)}
+        holds = {n: True for n in self._watched if self._holds.get(n, self._hold_all)}
         if holds:
             await self._call(run, "start", self._limits.step, lambda: self._apply(run, holds))
         await self._call(run, "start", self._limits.step, lambda: self._look(run))

@@ -30,6 +30,7 @@ from mlproxy.proxy import (
 __all__ = ("NATIVE_KEYS", "deep_program", "run_core_bench")
 
 _DEPTH: Final = 12
+_COMPLETE: Final = 6
 _FEATURES: Final = 8
 _ROWS: Final = 4096
 _CAPACITY: Final = 65536
@@ -44,11 +45,11 @@ NATIVE_KEYS: Final = {
 
 
 def deep_program(*, depth: int = _DEPTH, max_nodes: int = 1023, seed: int = 1) -> Program:
-    """Return a random tree in which every walk of the deep half is `depth` long.
+    """Return a random tree of which most walks are `depth` long.
 
-    The tree is complete for nine levels; below, one child goes on and the
-    other is a leaf, until the node limit: that is what a grown tree looks like
-    that 1,024 nodes must hold.
+    A complete tree of 12 levels would need 8,191 nodes and a program holds
+    1,024. So it is complete for six levels, with splits in the middle; below,
+    each subtree is a chain that one sixteenth of the walks leave per level.
 
     Args:
         depth: inner nodes on the longest path.
@@ -68,10 +69,12 @@ def deep_program(*, depth: int = _DEPTH, max_nodes: int = 1023, seed: int = 1) -
         parent, is_right, level = pending.pop(0)
         index = len(nodes)
         room = len(nodes) + len(pending) + 3 <= max_nodes
-        narrow = level > 8 and is_right
-        if level < depth and room and not narrow:
+        leaves = level > _COMPLETE and is_right
+        if level < depth and room and not leaves:
             low, high = _FEATURE_MAX // 4, 3 * _FEATURE_MAX // 4
             feature, threshold = int(rng.integers(_FEATURES)), int(rng.integers(low, high))
+            if level >= _COMPLETE:
+                threshold = _FEATURE_MAX - _FEATURE_MAX // 16
             nodes.append(ProgramNode(feature, threshold))
             pending += [(index, False, level + 1), (index, True, level + 1)]
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import click
 
@@ -33,7 +32,7 @@ def command(*, config_path: str | None, options: tuple[str, ...], once_done: boo
     clock = SystemClock()
 
     async def serve() -> Ended:
-        feed: Any = feed_maker(clock)
+        feed = feed_maker(config, registry, clock)
         daemon = Daemon(config, registry, source=source, feed=feed, clock=clock)
         return await daemon.run(signals=True)
 

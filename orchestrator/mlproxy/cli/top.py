@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from mlproxy.errors import ControlError
+from mlproxy.cli.options import socket_option, socket_path
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ("StatusSource", "command", "watch")
-
-_EXIT_NOT_RUNNING = 3
+__all__ = ("ControlSource", "StatusSource", "command", "watch")
 
 
 class StatusSource(Protocol):
@@ -72,13 +70,14 @@ def watch(
         console.print(picture)
 
 
-class _ControlSource:
+class ControlSource:
     """Status documents over the control socket, one connection per question."""
 
     def __init__(self, path: str) -> None:
         self._path = path
 
     def status(self) -> Mapping[str, Any]:
+        """Ask the daemon; raises ControlError when it is away."""
         from mlproxy.app.client import ControlClient
 
         with ControlClient(self._path) as client:
@@ -87,6 +86,7 @@ class _ControlSource:
 
 
 @click.command("top")
+@socket_option
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),
@@ -95,26 +95,16 @@ class _ControlSource:
     help="Seconds between two pictures.",
 )
 @click.option("--once", is_flag=True, help="Print one picture and exit.")
-@click.option("--socket", type=click.Path(), help="Control socket; else the daemon's default.")
-@click.pass_context
-def command(ctx: click.Context, interval: float, once: bool, socket: str | None) -> None:
-    """Show the proxies of the running daemon, live.
+def command(socket: str | None, config_path: str | None, interval: float, once: bool) -> None:
+    """Watch the proxies and models of a running daemon live.
 
     Mode and the reason for it, both arms' mean cost, the model's saving with
     its confidence bound, champion, drift, rejected recommendations, feed. Ends
-    with Ctrl-C. Without a terminal the picture is printed once. The exit
-    status is 3 when no daemon is there.
+    with Ctrl-C. Without a terminal the picture is printed once.
+
+    Exit status: 0, or 3 when no daemon runs.
     """
     from rich.console import Console
 
-    try:
-        watch(_source(socket), Console(highlight=False), interval=interval, once=once)
-    except ControlError as error:
-        click.echo(str(error), err=True)
-        ctx.exit(_EXIT_NOT_RUNNING)
-
-
-def _source(socket: str | None) -> StatusSource:
-    from mlproxy.config.paths import default_socket
-
-    return _ControlSource(socket or default_socket())
+    source = ControlSource(socket_path(socket, config_path))
+    watch(source, Console(highlight=False), interval=interval, once=once)

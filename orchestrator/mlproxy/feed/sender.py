@@ -103,7 +103,7 @@ class Sender:
                 await self._session(transport)
             except (TransportError, FeedError) as exc:
                 if str(exc) != self.last_error:
-                    _log.warning("no connection to the broker: %s", exc)
+                    _log.warning("no connection to the broker: %s", str(exc))
                 self.last_error = str(exc)
             if self._stop.is_set():
                 return
@@ -146,7 +146,7 @@ class Sender:
             await transport.subscribe(self._topics.status, qos=1)
         except TransportError as exc:
             # Not every account may read. If the line is dead, the next line says so.
-            _log.debug("cannot watch the own status: %s", exc)
+            _log.debug("cannot watch the own status: %s", str(exc))
         async for message in transport.messages():
             if message.payload != ONLINE and not self._stop.is_set():
                 await asyncio.sleep(0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,10 @@ class FeedReader:
         self._task: asyncio.Task[None] | None = None
         self._subscribed = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._payloads: defaultdict[str, list[bytes]] = defaultdict(list)
+        self._all_events: list[AnyEvent] = []
+        self._events: list[AnyEvent] = []
+        self._seen: set[tuple[str, int]] = set()
         self.received: list[Received] = []
 
     async def __aenter__(self) -> Self:
@@ -57,18 +62,24 @@ class FeedReader:
 
     def payloads(self, cls: str) -> list[bytes]:
         """Payloads of one class of messages, in order."""
-        return [m.payload for m in self.received if parse_topic(m.topic).cls == cls]
+        return self._payloads[cls]
 
     def events(self, *, duplicates: bool = False) -> list[AnyEvent]:
         """Events in the order of their arrival; without those seen before."""
-        seen: set[tuple[str, int]] = set()
-        events = []
-        for event in map(decode_event, self.payloads("event")):
-            key = (event.session, event.seq)
-            if duplicates or key not in seen:
-                events.append(event)
-            seen.add(key)
-        return events
+        return self._all_events if duplicates else self._events
+
+    async def _keep(self, message: Received) -> None:
+        cls = parse_topic(message.topic).cls
+        async with self._changed:
+            self.received.append(message)
+            self._payloads[cls].append(message.payload)
+            if cls == "event":
+                event = decode_event(message.payload)
+                self._all_events.append(event)
+                if (event.session, event.seq) not in self._seen:
+                    self._seen.add((event.session, event.seq))
+                    self._events.append(event)
+            self._changed.notify_all()
 
     async def _run(self) -> None:
         while True:
@@ -78,9 +89,7 @@ class FeedReader:
                 await transport.subscribe(self._filter, qos=1)
                 self._subscribed.set()
                 async for message in transport.messages():
-                    async with self._changed:
-                        self.received.append(message)
-                        self._changed.notify_all()
+                    await self._keep(message)
             except TransportError:
                 self._subscribed.clear()
                 await asyncio.sleep(0.01)

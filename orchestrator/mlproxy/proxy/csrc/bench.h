@@ -5,7 +5,7 @@
 
 #include "mlproxy_core.h"
 
-/* Nanoseconds per call, each the mean over one repeat. */
+/* Nanoseconds per call: the median over the blocks of one repeat. */
 struct mlpy_bench {
 	double decide_program;
 	double ring_publish;
@@ -14,7 +14,7 @@ struct mlpy_bench {
 };
 
 /*
- * @rounds blocks of each of the four, interleaved. @features: @rows rows of
+ * @rounds (at most 1024) blocks of each of the four, interleaved. @features: @rows rows of
  * @stride, walked in turn; @rows is a power of two.
  */
 void mlpy_bench(struct mlp_proxy *p, const __s32 *features, __u64 rows, __u64 stride,
