@@ -30,6 +30,10 @@ $(NATIVE_STAMP): $(NATIVE) | $(STAMP)
 	$(BIN)/python orchestrator/build_native.py
 	touch $@
 
+# Rebuild the C parts in place, without pip.
+native:
+	$(BIN)/python orchestrator/build_native.py
+
 demo: setup
 	$(BIN)/mlproxy demo
 

@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # run as a script, to rebuild in place
+    BuildHookInterface = object  # type: ignore[assignment,misc,unused-ignore]
 
 ROOT = Path(__file__).resolve().parent.parent
 CFLAGS = ["-O3", "-std=gnu11", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter"]
@@ -48,8 +51,9 @@ EXTENSIONS = (
             "kmod/uapi/mlproxy.h",
             "kmod/core/mlproxy_core.h",
             "orchestrator/mlproxy/proxy/csrc/binding.h",
+            "orchestrator/mlproxy/proxy/csrc/bench.h",
         ),
-        prelude='#include "mlproxy_core.h"\n#include "binding.h"',
+        prelude='#include "mlproxy_core.h"\n#include "binding.h"\n#include "bench.h"',
         sources=_globbed("kmod/core/*.c") + _globbed("orchestrator/mlproxy/proxy/csrc/*.c"),
         include_dirs=("kmod/core", "kmod/uapi", "orchestrator/mlproxy/proxy/csrc"),
     ),

@@ -49,4 +49,10 @@ static inline __s64 mlp_sdiv(__s64 a, __s64 b)
 }
 #endif
 
+/*
+ * Have the value at hand here. With both sides of a choice at hand the compiler
+ * selects instead of branching: a third of the time on unpredictable trees.
+ */
+#define mlp_hide(var)	__asm__("" : "+r" (var))
+
 #endif /* MLPROXY_COMPAT_H */

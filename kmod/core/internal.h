@@ -14,9 +14,9 @@
 #define MLP_LAST_HORIZON	131072	/* before trust: patient with small gains */
 #define MLP_TRUST_HORIZON	4096	/* with trust: history must not protect */
 #define MLP_FORGIVE_PAIRS	256	/* so many in one trusted stay clear trips */
-#define MLP_RECENT_COUNT	8	/* default's reports before spikes count */
+#define MLP_USUAL_COUNT		8	/* windows that teach what is usual */
 #define MLP_MAX_BACKOFF		20
-#define MLP_COST_LIMIT		(1LL << 46)
+#define MLP_COST_LIMIT		(1LL << 45)
 
 /* A recommendation that acts until it expires. */
 struct mlp_slot {
@@ -38,9 +38,15 @@ struct mlp_court {
 	/* trial: reports that wait for the other arm's */
 	__s64 open_sum[2];
 	__u32 open_count[2];
-	__s64 recent;			/* default's fading mean */
-	__u32 recent_count;
 	__u32 spike_run;
+	__u32 reserved;
+};
+
+/* What is usual here, so that noise is not taken for a spike; outlives modes. */
+struct mlp_usual {
+	__s64 cost;			/* trial: the default's fading mean */
+	__u64 spread;			/* fading mean of the distance from it; */
+	__u64 count;			/* twin: of the distance between the arms */
 };
 
 struct mlp_proxy {
@@ -91,6 +97,8 @@ struct mlp_proxy {
 
 	/* Outcomes. */
 	__s64 budget_used;
+	struct mlp_usual trial_usual;
+	struct mlp_usual twin_usual;
 	struct mlp_court trial_court;
 	struct mlp_court twin_court;
 };
@@ -112,6 +120,7 @@ static inline void *mlp_slot_memory(const struct mlp_proxy *p, __u32 stream, __u
 
 void mlp_ring_init(struct mlp_proxy *p, void *memory, __u32 capacity);
 void mlp_evidence_reset(struct mlp_proxy *p);
+void mlp_trial_reset(struct mlp_proxy *p);
 void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
 		     struct mlp_evidence *out);
 void mlp_count_reject(struct mlp_proxy *p, __u32 why, __u64 now);

@@ -4,7 +4,7 @@
 
 #define SCALED_BITS	21
 #define START_BITS	16
-#define PRIOR		(1ULL << 29)	/* t: 50 pairs of 10% of the first cost */
+#define PRIOR		(1ULL << 24)	/* t: 39 pairs of 2% of the first cost */
 #define MIN_BATCHES	8
 #define MAX_CORRELATION	58982		/* 0.9 in Q16 */
 #define LN2_Q16		45426

@@ -11,6 +11,11 @@ static void court_reset(struct mlp_court *c)
 	c->horizon = MLP_FIRST_HORIZON;
 }
 
+void mlp_trial_reset(struct mlp_proxy *p)
+{
+	court_reset(&p->trial_court);
+}
+
 void mlp_evidence_reset(struct mlp_proxy *p)
 {
 	court_reset(&p->trial_court);
@@ -46,14 +51,42 @@ static int promotes(const struct mlp_proxy *p, const struct mlp_court *c)
 	return c == (p->cfg.twin_gate ? &p->twin_court : &p->trial_court);
 }
 
-/* Returns 1 when a window that costs so much more trips the guard. */
-static int spiked(struct mlp_proxy *p, struct mlp_court *c, __s64 reference, __s64 cost)
+/* Fading means: over 16 windows, a plain mean while there are fewer. */
+static void learn_usual(struct mlp_usual *u, __s64 cost, __u64 distance)
+{
+	__s64 n;
+
+	if (u->count < 16)
+		u->count++;
+	n = (__s64)u->count;
+	u->cost += mlp_sdiv(cost - u->cost, n);
+	u->spread = (__u64)((__s64)u->spread +
+			    mlp_sdiv((__s64)distance - (__s64)u->spread, n));
+}
+
+/*
+ * A window counts toward the guard when the model costs more than cfg.spike
+ * above the reference and more than is usual: 2.5 mean distances, which is two
+ * standard deviations of normal noise.
+ */
+static int above(const struct mlp_proxy *p, const struct mlp_usual *u,
+		 __s64 reference, __s64 cost)
 {
 	__u64 allowed = mlp_share(mlp_abs(reference), p->cfg.spike);
+	__u64 usual = u->spread * 5 / 2;
 
-	if (!p->cfg.spike_count || !p->share)
+	if (allowed < usual)
+		allowed = usual;
+	return cost > reference && (__u64)(cost - reference) > allowed;
+}
+
+/* Returns 1 when so many windows in a row were above. */
+static int spiked(struct mlp_proxy *p, struct mlp_court *c, const struct mlp_usual *u,
+		  __s64 reference, __s64 cost)
+{
+	if (!p->cfg.spike_count || !p->share || u->count < MLP_USUAL_COUNT)
 		return 0;
-	if (cost <= reference || (__u64)(cost - reference) <= allowed) {
+	if (!above(p, u, reference, cost)) {
 		c->spike_run = 0;
 		return 0;
 	}
@@ -192,6 +225,7 @@ static int scored(const struct mlp_proxy *p, __u64 now)
 void mlp_report(struct mlp_proxy *p, __u32 arm, __u64 unit, __s64 cost, __u64 now)
 {
 	struct mlp_court *c = &p->trial_court;
+	struct mlp_usual *u = &p->trial_usual;
 	__s64 mean[2];
 
 	if (arm > MLP_ARM_MODEL)
@@ -202,11 +236,8 @@ void mlp_report(struct mlp_proxy *p, __u32 arm, __u64 unit, __s64 cost, __u64 no
 		return;
 	mlp_ledger_cost(&c->whole, arm, cost);
 	if (arm == MLP_ARM_DEFAULT) {
-		c->recent = c->recent_count ? c->recent + (cost - c->recent) / 16 : cost;
-		if (c->recent_count < MLP_RECENT_COUNT)
-			c->recent_count++;
-	} else if (mlp_live(p->state) && c->recent_count >= MLP_RECENT_COUNT &&
-		   spiked(p, c, c->recent, cost)) {
+		learn_usual(u, cost, u->count ? mlp_abs(cost - u->cost) : 0);
+	} else if (mlp_live(p->state) && spiked(p, c, u, u->cost, cost)) {
 		mlp_event(p, MLP_EVENT_SPIKE, MLP_REASON_COST_SPIKE, now);
 		return;
 	}
@@ -228,15 +259,19 @@ void mlp_report(struct mlp_proxy *p, __u32 arm, __u64 unit, __s64 cost, __u64 no
 void mlp_report_twin(struct mlp_proxy *p, __s64 cost_default, __s64 cost_model, __u64 now)
 {
 	struct mlp_court *c = &p->twin_court;
+	struct mlp_usual *u = &p->twin_usual;
 
 	cost_default = mlp_clamp(cost_default, -MLP_COST_LIMIT, MLP_COST_LIMIT);
 	cost_model = mlp_clamp(cost_model, -MLP_COST_LIMIT, MLP_COST_LIMIT);
 	publish_outcome(p, MLP_RECORD_TWIN, MLP_ARM_MODEL, 0, cost_default, cost_model, now);
 	mlp_ledger_cost(&c->whole, MLP_ARM_DEFAULT, cost_default);
 	mlp_ledger_cost(&c->whole, MLP_ARM_MODEL, cost_model);
-	if (mlp_live(p->state) && spiked(p, c, cost_default, cost_model)) {
+	if (mlp_live(p->state) && spiked(p, c, u, cost_default, cost_model)) {
 		mlp_event(p, MLP_EVENT_SPIKE, MLP_REASON_COST_SPIKE, now);
 		return;
 	}
+	/* A window that is too dear shall not become usual. */
+	if (u->count < MLP_USUAL_COUNT || !above(p, u, cost_default, cost_model))
+		learn_usual(u, cost_default, mlp_abs(cost_model - cost_default));
 	pair(p, c, cost_default, cost_model, 1, now);
 }

@@ -178,9 +178,15 @@ __s32 mlp_program_eval(const void *program, const __s32 *features, __u32 *confid
 	for (tree = 0; tree < header->nr_trees; tree++) {
 		const struct mlp_node *node = nodes + header->root[tree];
 
-		while (node->feature != MLP_LEAF)
-			node = nodes + (features[node->feature] <= node->value ?
-					node->left : node->right);
+		while (node->feature != MLP_LEAF) {
+			const struct mlp_node *left = nodes + node->left;
+			const struct mlp_node *right = nodes + node->right;
+
+			/* Nobody can predict the way: select, do not branch. */
+			mlp_hide(left);
+			mlp_hide(right);
+			node = features[node->feature] <= node->value ? left : right;
+		}
 		sum += node->value;
 		if (node->confidence < lowest)
 			lowest = node->confidence;

@@ -119,7 +119,6 @@ class LossEvent(FeedEvent, frozen=True, kw_only=True, tag="loss", tag_field="kin
 
     dropped: dict[str, int]
     total: int
-    reason: str = ""
 
 
 class StateMessage(FeedMessage, frozen=True, kw_only=True):

@@ -130,6 +130,7 @@ class Feed:
         self._store: EventStore | None = None
         self._sender: Sender | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._sending: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._spill_wake = asyncio.Event()
         self._woken = False
@@ -167,6 +168,7 @@ class Feed:
             make_transport=lambda: self._make_transport(self._endpoint),
             info=lambda: encode(self._info),
             report_losses=self._report_losses,
+            on_lost=self._spill_wake.set,
             inflight=config.inflight,
             drain_seconds=config.drain_seconds,
             reconnect_min_seconds=config.reconnect_min_seconds,
@@ -175,7 +177,7 @@ class Feed:
         )
         self._loop = asyncio.get_running_loop()
         self._group = await asyncio.TaskGroup().__aenter__()
-        self._group.create_task(self._run(self._sender), name="feed sender")
+        self._sending = self._group.create_task(self._run(self._sender), name="feed sender")
         self._group.create_task(self._spill(store, self._sender), name="feed spill")
         return self
 
@@ -188,8 +190,12 @@ class Feed:
         assert self._sender is not None
         assert self._store is not None
         assert self._group is not None
+        assert self._sending is not None
         self._sender.stop()
-        self._spill_wake.set()
+        # A broker that does not answer must not hold up the stop; without a
+        # connection there is nothing to wait for.
+        patience = self._config.drain_seconds + 1.0 if self._sender.online.is_set() else 0.0
+        giving_up = asyncio.get_running_loop().call_later(patience, self._sending.cancel)
         try:
             # A bug in a task of ours has cancelled the body: let the group tell.
             ours = exc_type is not None and issubclass(exc_type, asyncio.CancelledError)
@@ -197,6 +203,7 @@ class Feed:
                 *((exc_type, exc, traceback) if ours else (None, None, None))
             )
         finally:
+            giving_up.cancel()
             with self._lock:
                 self._closed = True
             await self._store.close()
@@ -279,7 +286,7 @@ class Feed:
         if fresh:
             self._reported = dropped
             total = dropped.total()
-            self.emit(LossEvent(proxy=FEED_PROXY, dropped=fresh, total=total, reason="queues full"))
+            self.emit(LossEvent(proxy=FEED_PROXY, dropped=fresh, total=total))
 
     def _notify(self, *, info: bool = False) -> None:
         """Wake the tasks, with one call into the loop however many messages."""

@@ -136,9 +136,7 @@ class MqttTransport:
         try:
             await asyncio.shield(entering)
         except asyncio.CancelledError:
-            await asyncio.wait([entering])
-            if not entering.cancelled() and entering.exception() is None:
-                await _leave(client)
+            await _abandon(client, entering)
             raise
         except _BROKEN as exc:
             raise TransportError(_text(exc)) from exc
@@ -197,6 +195,20 @@ async def _enter(client: aiomqtt.Client) -> None:
         client.timeout = 0.01
         await _leave(client)
         raise
+
+
+async def _abandon(client: aiomqtt.Client, entering: asyncio.Future[None]) -> None:
+    """Undo a connect that nobody waits for any more; takes at most its timeouts."""
+    while not entering.done():
+        # With a socket the thread has ended (but for a few instructions) and
+        # what remains, the wait for the broker's consent, can be cancelled.
+        opened = client._client.socket() is not None  # noqa: SLF001
+        await asyncio.wait([entering], timeout=0.1)
+        if opened:
+            entering.cancel()
+            await asyncio.wait([entering])
+    if not entering.cancelled() and entering.exception() is None:
+        await _leave(client)
 
 
 async def _leave(client: aiomqtt.Client) -> None:

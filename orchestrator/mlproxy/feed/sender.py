@@ -34,6 +34,7 @@ class Sender:
         make_transport: gives a new transport per connection.
         info: gives the encoded info document.
         report_losses: called while connected; emits a loss event if need be.
+        on_lost: called whenever there is no connection (any more).
         inflight: events sent before the first must be acknowledged.
         drain_seconds: how long a clean stop may go on sending.
     """
@@ -48,6 +49,7 @@ class Sender:
         make_transport: Callable[[], Transport],
         info: Callable[[], bytes],
         report_losses: Callable[[], None],
+        on_lost: Callable[[], None],
         inflight: int,
         drain_seconds: float,
         reconnect_min_seconds: float,
@@ -61,6 +63,7 @@ class Sender:
         self._make_transport = make_transport
         self._info = info
         self._report_losses = report_losses
+        self._on_lost = on_lost
         self._inflight = inflight
         self._drain_seconds = drain_seconds
         self._backoff = Backoff(reconnect_min_seconds, reconnect_max_seconds, rng)
@@ -100,12 +103,13 @@ class Sender:
                 await self._session(transport)
             except (TransportError, FeedError) as exc:
                 if str(exc) != self.last_error:
-                    _log.warning("no connection to the broker: %s", exc)
+                    _log.warning("no connection to the broker: %s", str(exc))
                 self.last_error = str(exc)
             if self._stop.is_set():
                 return
             delay = self._backoff.next(held=loop.time() - began if self.online.is_set() else 0.0)
             self.online.clear()
+            self._on_lost()
             await _wait(self._stop, delay)
 
     async def _session(self, transport: Transport) -> None:
@@ -142,7 +146,7 @@ class Sender:
             await transport.subscribe(self._topics.status, qos=1)
         except TransportError as exc:
             # Not every account may read. If the line is dead, the next line says so.
-            _log.debug("cannot watch the own status: %s", exc)
+            _log.debug("cannot watch the own status: %s", str(exc))
         async for message in transport.messages():
             if message.payload != ONLINE and not self._stop.is_set():
                 await asyncio.sleep(0.2)
@@ -157,8 +161,8 @@ class Sender:
             if now >= report_at:
                 self._report_losses()
                 report_at = now + _LOSS_REPORT_SECONDS
-            busy = await self._send_states(transport)
-            busy |= await self._send_events(transport)
+            await self._send_retained(transport)
+            busy = await self._send_events(transport)
             busy |= await self._send_metrics(transport)
             if self._stop.is_set() and (not busy or loop.time() >= self._deadline):
                 return
@@ -167,7 +171,7 @@ class Sender:
                 waits = (_LOSS_REPORT_SECONDS, next_state)
                 await _wait(self._wake, min(w for w in waits if w is not None))
 
-    async def _send_states(self, transport: Transport) -> bool:
+    async def _send_retained(self, transport: Transport) -> None:
         if self._info_due:
             self._info_due = False
             await transport.publish(self._topics.info, self._info(), qos=1, retain=True)
@@ -176,7 +180,6 @@ class Sender:
         for topic, payload in due:
             await transport.publish(topic, payload, qos=1, retain=True)
             self.sent["state"] += 1
-        return False
 
     async def _send_events(self, transport: Transport) -> bool:
         batch = await self._store.take(self._inflight)

@@ -280,7 +280,9 @@ class Spool:
         """Write the first part of `batch` into one segment; return how many."""
         newest = lane.open
         if newest is not None and (
-            newest.size >= self._segment_bytes or batch[0].ordinal <= newest.last
+            newest.size >= self._segment_bytes
+            or batch[0].ordinal <= newest.last
+            or newest is not lane.segments[-1]
         ):
             lane.seal()
             newest = None

@@ -7,7 +7,7 @@ nobody else. One batch at a time is out for delivery.
 from __future__ import annotations
 
 import asyncio
-import threading
+import logging
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +21,7 @@ from mlproxy.feed.spool import Spool
 __all__ = ("EventStore",)
 
 Result = TypeVar("Result")
+_log = logging.getLogger("mlproxy.feed")
 _SPILL_BATCH = 512
 
 
@@ -39,7 +40,6 @@ class EventStore:
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlproxy-spool")
         self._lock = asyncio.Lock()
         self._from_spool = False
-        self._facts_lock = threading.Lock()
         self._counted: Counter[str] = Counter()
         self.records = 0
         self.bytes = 0
@@ -88,10 +88,14 @@ class EventStore:
         return True
 
     async def close(self) -> None:
-        """Put what is left on disk and close it."""
+        """Put what is left on disk and close it; what the disk does not take is counted."""
         if self._spool is not None:
             await self.spill(everything=True)
             await self._on_disk(self._spool.close)
+        left = Counter(r.kind for r in self._outbox.take_events(self._outbox.events))
+        self._outbox.count_drop(left)
+        if left:
+            _log.warning("%d events were not delivered and are lost: %s", left.total(), dict(left))
         self._disk.shutdown(wait=True)
 
     async def _on_disk(self, call: Callable[[], Result]) -> Result:

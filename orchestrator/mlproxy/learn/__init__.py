@@ -15,6 +15,7 @@ from mlproxy.learn.candidate import (
 from mlproxy.learn.learner import DEFAULT, Learner, Proposal
 from mlproxy.learn.linear import linear
 from mlproxy.learn.policy import ArbitrationPolicy
+from mlproxy.learn.shared import Claim, ResourceArbiter
 from mlproxy.learn.spec import DecisionSpec, FeatureSpec, StreamSpec
 from mlproxy.learn.trees import hatr, htr
 
@@ -23,6 +24,7 @@ __all__ = (
     "ArbitrationPolicy",
     "Candidate",
     "CandidateRecipe",
+    "Claim",
     "Compiled",
     "DecisionSpec",
     "FeatureSpec",
@@ -32,6 +34,7 @@ __all__ = (
     "Policy",
     "PredictorDefaults",
     "Proposal",
+    "ResourceArbiter",
     "Size",
     "StreamSpec",
     "bandit",

@@ -27,7 +27,7 @@ class Labels:
         matrix: their features, shape (n, 16).
         stream: their streams, shape (n,).
         weight: shape (n,).
-        time: proxy time of the last one, 0 when there is none.
+        time: proxy times, shape (n,).
         skipped: labels of an unknown stream or with too few features.
     """
 
@@ -35,7 +35,7 @@ class Labels:
     matrix: npt.NDArray[np.int64]
     stream: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float64]
-    time: int
+    time: npt.NDArray[np.uint64]
     skipped: int
 
 
@@ -71,7 +71,7 @@ def decode(records: npt.NDArray[Any], spec: DecisionSpec) -> Labels:
         matrix,
         stream,
         weight,
-        int(chosen["time"][-1]) if len(chosen) else 0,
+        chosen["time"],
         int(labels.sum()) - len(rows),
     )
 

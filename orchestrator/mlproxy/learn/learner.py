@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from mlproxy.errors import PluginError
+from mlproxy.errors import PluginError, ProgramError
 from mlproxy.events.types import ModelEvent
 from mlproxy.learn.batch import Label, decode, features_of
 from mlproxy.learn.candidate import CandidateRecipe, Compiled
@@ -140,8 +139,12 @@ class Learner:
         Returns:
             How many labels were learned.
         """
-        for stream, rows in self._by_stream(*features_of(records, RecordType.SAMPLE)):
-            self._windows[stream].add(rows, samples=True)
+        streams, rows = features_of(records, RecordType.SAMPLE)
+        if len(rows):
+            for number, window in enumerate(self._windows):
+                of_stream = rows[streams == number]
+                if len(of_stream):
+                    window.add(of_stream, samples=True)
         labels = decode(records, self.spec)
         self._skipped += labels.skipped
         if not labels.rows:
@@ -154,19 +157,13 @@ class Learner:
         while start < len(labels.rows):
             # Decisions fall on fixed label counts, whatever the batches are.
             stop = start + every - self._labels % every
-            self._learn(labels.rows[start:stop])
+            chunk = labels.rows[start:stop]
+            self._at = int(labels.time[start + len(chunk) - 1])
+            self._learn(chunk)
             start = stop
             if self._labels % every == 0:
-                self._at = labels.time
                 self._review()
-        self._at = labels.time
         return len(labels.rows)
-
-    def _by_stream(
-        self, streams: npt.NDArray[np.int64], matrix: npt.NDArray[np.int64]
-    ) -> list[tuple[int, npt.NDArray[np.int64]]]:
-        known = [number for number in range(len(self.spec.streams)) if len(streams)]
-        return [(number, matrix[streams == number]) for number in known]
 
     def _learn(self, rows: list[Label]) -> None:
         for track in self._tracks.values():
@@ -393,12 +390,22 @@ class Learner:
             evaluate_many(compiled.program, window.rows),
             window.weights,
             self.spec.streams[stream].classes,
-            track.cuts.get(stream, ()),
+            track.cuts.get(stream) or self._first_cuts(stream),
             strategy=self.policy.cuts,
             hysteresis=self.policy.cuts_hysteresis,
         )
         track.cuts[stream] = cuts
+        if self.spec.streams[stream].classes and not cuts:
+            raise ProgramError(
+                f"stream {self.spec.streams[stream].name} has no cuts",
+                code="program.cuts",
+                hint="fixed cuts must be given in the StreamSpec",
+            )
         return with_cuts(compiled.program, cuts)
+
+    def _first_cuts(self, stream: int) -> tuple[int, ...]:
+        scale = self.spec.value_scale
+        return tuple(math.floor(cut * scale) for cut in self.spec.streams[stream].cuts)
 
     def propose(self, now: int, expiry: int) -> Proposal | None:
         """The champion's programs, when they changed or half of their validity is over.

@@ -39,14 +39,17 @@ class LinearCandidate(PredictorDefaults):
         max_steps: largest number of steps per feature.
     """
 
+    # A constant learning rate forgets by itself; a fresh model would learn no faster.
+    adapts = True
+
     def __init__(
         self,
         spec: DecisionSpec,
         seed: int,
         *,
         rate: float = 0.25,
-        resolution: float = 0.0625,
-        max_steps: int = 64,
+        resolution: float = 0.125,
+        max_steps: int = 32,
     ) -> None:
         del seed
         self._spec = spec

@@ -88,15 +88,26 @@ class Verdict:
     reason: str
 
 
-def eligible(standing: Standing, default_cost: float | None, policy: ArbitrationPolicy) -> bool:
-    """Rules A1 and A2: may this candidate be champion at all?"""
+def eligible(
+    standing: Standing,
+    default_cost: float | None,
+    policy: ArbitrationPolicy,
+    *,
+    holder: bool = False,
+) -> bool:
+    """Rules A1 and A2: may this candidate be champion at all?
+
+    The `holder` of the title keeps it up to `switch_margin` above what a
+    newcomer may cost, so that it does not come and go at the border.
+    """
     if not standing.usable or not standing.warm:
         return False
     if standing.cost is None:
         return standing.loss is not None
     if default_cost is None:
         return True
-    return standing.cost <= default_cost + abs(default_cost) * policy.cost_margin
+    margin = policy.cost_margin + (policy.switch_margin if holder else 0.0)
+    return standing.cost <= default_cost + abs(default_cost) * margin
 
 
 def _key(standing: Standing) -> tuple[int, float]:
@@ -133,7 +144,7 @@ def choose(
         policy: the numbers.
         privileged: False after a drift of the champion: neither dwell nor margin protect it.
     """
-    able = [s for s in standings if eligible(s, default_cost, policy)]
+    able = [s for s in standings if eligible(s, default_cost, policy, holder=s.name == champion)]
     if not able:
         return Verdict(None, "nobody is eligible")
     lead = min(able, key=lambda s: (*_key(s), s.size, s.order))

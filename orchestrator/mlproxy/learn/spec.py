@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mlproxy.errors import ConfigError
 
@@ -40,14 +41,17 @@ class StreamSpec:
         name: for reports.
         features: in the order of the ring record.
         prior: label predicted before anything is learned, in label units.
-        classes: how many actions the cuts divide predictions into, 1..9; 0 for
-            a program without cuts, whose action is the prediction itself.
+        classes: how many actions the cuts divide predictions into, 2..9; 0 for
+            a program without cuts, whose action is the prediction in fixed point.
+        cuts: where the cuts start (and stay, if they are fixed), in label
+            units, ascending; () to take the first ones found.
     """
 
     name: str
     features: tuple[FeatureSpec, ...]
     prior: float = 0.0
     classes: int = 3
+    cuts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,15 @@ class DecisionSpec:
         for stream in self.streams:
             if not 1 <= len(stream.features) <= MAX_FEATURES:
                 problems.append(f"stream {stream.name} needs 1..{MAX_FEATURES} features")
-            if not 0 <= stream.classes <= MAX_CUTS + 1:
-                problems.append(f"stream {stream.name}: classes must be 0..{MAX_CUTS + 1}")
+            if stream.classes != 0 and not 2 <= stream.classes <= MAX_CUTS + 1:
+                problems.append(f"stream {stream.name}: classes must be 0 or 2..{MAX_CUTS + 1}")
+            elif stream.cuts and (
+                len(stream.cuts) != stream.classes - 1
+                or any(a >= b for a, b in pairwise(stream.cuts))
+            ):
+                problems.append(
+                    f"stream {stream.name}: cuts must be ascending and one fewer than classes"
+                )
             problems.extend(
                 f"stream {stream.name}, feature {feature.name}: low must be below high"
                 for feature in stream.features

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from river import drift
-
 from mlproxy.learn.batch import Label
 from mlproxy.learn.candidate import Candidate, CandidateRecipe, Size
+from mlproxy.learn.drift import RisingAdwin
 from mlproxy.learn.meters import FadingMean, FadingRatio
 from mlproxy.learn.policy import ArbitrationPolicy
 from mlproxy.learn.spec import DecisionSpec
@@ -31,25 +30,6 @@ class Drift:
     stream: int
     before: float
     after: float
-
-
-class _Watch:
-    """ADWIN on the prediction error of one stream (Bifet and Gavalda, 2007)."""
-
-    __slots__ = ("adwin", "count", "total")
-
-    def __init__(self, delta: float) -> None:
-        adwin: Any = drift.ADWIN
-        self.adwin: Any = adwin(delta=delta)
-        self.count = 0
-        self.total = 0.0
-
-    def found(self) -> tuple[float, float] | None:
-        """After a detection: mean error before and after if it rose, else None."""
-        before = self.total / self.count if self.count else 0.0
-        after = float(self.adwin.estimation)
-        self.count, self.total = int(self.adwin.width), float(self.adwin.total)
-        return (before, after) if after > before else None
 
 
 @dataclass(slots=True)
@@ -85,7 +65,7 @@ class Track:
     size: Size = field(default_factory=lambda: Size(0, 0))
     effort: int = 0
     cuts: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    _watches: list[_Watch] = field(init=False)
+    _watches: list[RisingAdwin] = field(init=False)
     _understudies: dict[int, _Understudy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,7 +74,7 @@ class Track:
         self.loss = FadingMean(self.policy.fading)
         self.stream_loss = [FadingMean(self.policy.fading) for _ in range(streams)]
         self.cost = FadingRatio(self.policy.cost_fading)
-        self._watches = [_Watch(self.policy.drift_delta) for _ in range(streams)]
+        self._watches = [RisingAdwin(self.policy.drift_delta) for _ in range(streams)]
 
     @property
     def name(self) -> str:
@@ -143,13 +123,10 @@ class Track:
             total = total * fading + w * loss
             meters[stream].add(loss, w)
             labels[stream] += 1
-            share = error / span
             watch = watches[stream]
-            watch.count += 1
-            watch.total += share
-            watch.adwin.update(share)
-            if watch.adwin.drift_detected and (rise := watch.found()):
-                drifts.append(Drift(stream, rise[0] * span, rise[1] * span))
+            watch.update(error / span)
+            if watch.drift_detected:
+                drifts.append(Drift(stream, watch.before * span, watch.after * span))
             if understudied and stream in self._understudies:
                 self._rehearse(stream, x, y, w, loss)
         self.loss.mass, self.loss.total = mass, total

@@ -32,6 +32,8 @@ __all__ = (
     "render_report",
 )
 
+_FOLD = 40  # rows
+
 
 def render_report(report: DemoReport) -> str:
     """The whole page, ready to be written to one file.
@@ -120,7 +122,7 @@ def _proxy(index: int, proxy: ProxyReport) -> str:
         parts.append(_figure(plot, f"Mode over time. {_shares(proxy.modes)}"))
     if proxy.changes:
         parts.append("<h3>Every change of mode, and the evidence for it</h3>")
-        parts.append(_changes(proxy).to_html())
+        parts.append(_foldable(_changes(proxy)))
     if proxy.losses:
         plot = line_plot(
             proxy.losses,
@@ -143,8 +145,18 @@ def _proxy(index: int, proxy: ProxyReport) -> str:
         parts.append("<h3>Champions</h3>")
         rows = [(number(at), name, why) for at, name, why in proxy.champions]
         headers = (f"at ({proxy.unit_of_x})", "champion", "reason")
-        parts.append(Table(headers, rows, ("right", "left", "left")).to_html())
+        parts.append(_foldable(Table(headers, rows, ("right", "left", "left"))))
     return _section(f"proxy-{index}", proxy.name, "\n".join(parts))
+
+
+def _foldable(table: Table) -> str:
+    """A table; a very long one is folded, so that the next plot stays in reach."""
+    if len(table.rows) <= _FOLD:
+        return table.to_html()
+    return (
+        f"<details><summary>{len(table.rows)} rows, click to unfold</summary>"
+        f"{table.to_html()}</details>"
+    )
 
 
 def _figure(plot: str, caption: str) -> str:

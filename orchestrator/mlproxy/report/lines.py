@@ -16,6 +16,7 @@ from mlproxy.report.scale import Scale, number
 __all__ = ("LEFT", "RIGHT", "line_plot", "thin")
 
 LEFT, RIGHT = 92.0, 16.0  # margins, shared with the timeline so that x lines up
+_ABSURD = 1e150  # values beyond are treated like infinities: no axis can show them
 _Array = npt.NDArray[np.float64]
 
 
@@ -116,11 +117,12 @@ _Line = tuple[_Array, _Array, _Array | None, _Array | None]
 
 def _clean(series: Series, *, log: bool) -> _Line:
     x = np.asarray(series.x, dtype=float)
-    y = np.where(np.isfinite(series.y), np.asarray(series.y, dtype=float), np.nan)
+    y = np.asarray(series.y, dtype=float)
+    y = np.where(np.abs(y) < _ABSURD, y, np.nan)
     if x.shape != y.shape or x.ndim != 1:
         raise ValueError(f"series {series.name!r}: x and y must be flat and of one length")
     if log:
-        y = np.where(y > 0, y, np.nan)
+        y = np.where(y > 1 / _ABSURD, y, np.nan)
     index = thin(x, y, 260)
     low, high = (
         None if edge is None else np.asarray(edge, dtype=float)[index]
@@ -156,7 +158,7 @@ def _y_limits(
     if reference is not None:
         low, high = min(low, reference), max(high, reference)
     if log:
-        return (max(low / 1.15, 5e-324), high * 1.15)
+        return (low / 1.15, high * 1.15)
     pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     return (0.0 if 0 <= low <= pad else low - pad, high + pad)
 

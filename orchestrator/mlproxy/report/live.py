@@ -7,6 +7,7 @@ it prints once where there is no terminal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -16,7 +17,7 @@ from rich.text import Text
 from mlproxy.report.model import MODES
 from mlproxy.report.scale import number
 
-__all__ = ("MODE_STYLES", "duration", "render")
+__all__ = ("MODE_STYLES", "render")
 
 MODE_STYLES = {
     "emergency": "bold red",
@@ -24,8 +25,9 @@ MODE_STYLES = {
     "collaboration": "bold blue",
     "trusted": "bold green",
 }
-_GOOD_STATES = ("running", "done", "stopped")
+_GOOD_STATES = ("starting", "running", "done", "stopped")
 _LABEL = 12  # width of the names of lines
+_MOST = 3  # lines that one piece may take
 _BAD, _WARN = "not dim bold red", "not dim yellow"
 _Piece = tuple[str, str]  # text and style
 
@@ -34,44 +36,27 @@ def render(status: Mapping[str, Any], width: int = 80) -> RenderableType:
     """The status document of a daemon for people.
 
     Args:
-        status: what the control socket answers: `node`, `uptime_seconds`,
-            `feed`, `subsystems` and `proxies` (each a StateMessage as a
-            dictionary). What is missing is left out or shown as "-".
+        status: what the control socket answers to `status`. What is missing is
+            left out or shown as "-", so that an older daemon can be watched.
         width: columns of the terminal.
 
     Returns:
         Something for a rich console; every line fits into `width`.
     """
     parts: list[RenderableType] = [*_head(status, width), *_feed(status.get("feed"), width)]
-    subsystems = status.get("subsystems") or ()
-    if subsystems:
-        parts.extend(_subsystems(subsystems, width))
-    proxies = status.get("proxies") or {}
-    for name in sorted(proxies):
+    parts.extend(_plugins(status.get("plugins") or (), width))
+    subsystems = status.get("subsystems") or {}
+    for name, subsystem in subsystems.items():
         parts.append(Rule(style="dim", characters="─"))
-        parts.extend(_proxy(name, proxies[name], width))
-    if not proxies:
-        parts += [Rule(style="dim", characters="─"), Text("no proxies", style="dim")]
+        parts.extend(_subsystem(name, subsystem, width))
+        proxies = subsystem.get("proxies") or {}
+        for i, proxy in enumerate(proxies):
+            if i:
+                parts.append(Text(""))
+            parts.extend(_proxy(proxy, proxies[proxy], width))
+    if not subsystems:
+        parts += [Rule(style="dim", characters="─"), Text("no subsystems", style="dim")]
     return Group(*parts)
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people, two units at most.
-
-    >>> [duration(s) for s in (0.4, 59, 192, 7_260, 900_000, None)]
-    ['0s', '59s', '3m 12s', '2h 1m', '10d 10h', '-']
-    """
-    if seconds is None:
-        return "-"
-    left = int(seconds)
-    parts = []
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count}{unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2]) or "0s"
 
 
 def _clean(value: object) -> str:
@@ -82,49 +67,83 @@ def _clean(value: object) -> str:
 def _lines(label: str, pieces: Sequence[_Piece], width: int) -> list[Text]:
     """`label` in its column, then pieces, two blanks apart, as many as fit in a line."""
     lines = [Text(f"{label:<{_LABEL}}", style="dim")]
-    for i, (content, style) in enumerate(pieces):
+    room = max(width - _LABEL, 8)
+    fitting = [
+        (part, style) for content, style in pieces for part in wrap(content, room)[:_MOST] or [""]
+    ]
+    for i, (content, style) in enumerate(fitting):
         if i and lines[-1].cell_len + 2 + len(content) > width:
             lines.append(Text(" " * _LABEL))
         elif i:
             lines[-1].append("  ")
-        room = max(width - lines[-1].cell_len, 1)
-        content = content if len(content) <= room else content[: room - 1] + "…"
         # a style of its own, so that the label's does not spread
         lines[-1].append(content, style=style or "not dim")
     return lines
 
 
 def _head(status: Mapping[str, Any], width: int) -> list[Text]:
-    count = len(status.get("proxies") or {})
+    started = str(status.get("started_at") or "-")[:19].replace("T", " ")
+    health = _clean(status.get("health") or "-")
     pieces = [
         (_clean(status.get("node") or "-"), "not dim bold"),
-        (f"up {duration(status.get('uptime_seconds'))}", ""),
-        (f"{count} prox{'y' if count == 1 else 'ies'}", ""),
+        (health, "" if health == "ok" else _BAD),
+        (f"since {_clean(started)}", ""),
+        (f"pid {_clean(status.get('pid', '-'))}", ""),
+        (f"version {_clean(status.get('version', '-'))}", ""),
     ]
-    return _lines("mlproxy", pieces, width)
+    lines = _lines("mlproxy", pieces, width)
+    if status.get("emergency"):
+        lines += _lines("", [("EMERGENCY by the operator: default logic only", _BAD)], width)
+    return lines
 
 
 def _feed(feed: Mapping[str, Any] | None, width: int) -> list[Text]:
-    if not feed:
-        return _lines("feed", [("off", "")], width)
-    dropped = int(feed.get("dropped") or 0)
+    if not feed or "connected" not in feed:
+        state = _clean((feed or {}).get("state") or "none")
+        return _lines("feed", [(state, _BAD if state == "down" else "")], width)
+    dropped = _total(feed.get("dropped"))
     pieces = [
-        ("connected", "not dim green") if feed.get("connected") else ("away", _BAD),
+        ("connected", "not dim green") if feed["connected"] else ("away", _BAD),
         (_clean(feed.get("broker") or "-"), ""),
-        (f"sent {feed.get('sent', 0)}", ""),
-        (f"spooled {feed.get('spooled', 0)}", ""),
+        (f"sent {_total(feed.get('sent'))}", ""),
+        (f"spooled {_total(feed.get('spooled'))}", ""),
         (f"dropped {dropped}", _BAD if dropped else ""),
     ]
     return _lines("feed", pieces, width)
 
 
-def _subsystems(subsystems: Sequence[Mapping[str, Any]], width: int) -> list[Text]:
-    pieces = []
-    for one in subsystems:
-        state = _clean(one.get("state", "-"))
-        style = "" if state in _GOOD_STATES else _BAD
-        pieces.append((f"{_clean(one.get('name', '-'))} {state}", style))
-    return _lines("subsystems", pieces, width)
+def _total(count: object) -> int:
+    """A number, or the sum over the classes of messages."""
+    if isinstance(count, Mapping):
+        return sum(_total(part) for part in count.values())
+    return int(count) if isinstance(count, int | float) else 0
+
+
+def _plugins(plugins: Sequence[Mapping[str, Any]], width: int) -> list[Text]:
+    """Only those that are out of order."""
+    lines = []
+    for one in plugins:
+        if one.get("state") == "quarantined":
+            what = f"{one.get('name')} quarantined in {one.get('phase')} [{one.get('code')}]"
+            pieces = [(_clean(what), _BAD), (_clean(one.get("reason", "")), "")]
+            lines += _lines("plugin", pieces, width)
+    return lines
+
+
+def _subsystem(name: str, subsystem: Mapping[str, Any], width: int) -> list[Text]:
+    state = _clean(subsystem.get("state") or "-")
+    pieces = [
+        (_clean(name), "not dim bold"),
+        (state, "" if state in _GOOD_STATES else _BAD),
+        (f"steps {number(subsystem.get('steps'))}", ""),
+        (f"restarts {subsystem.get('restarts', 0)}", ""),
+    ]
+    lines = _lines("subsystem", pieces, width)
+    failure = subsystem.get("failure")
+    if failure:
+        what = f"in {failure.get('phase')}: [{failure.get('code')}] {failure.get('message')}"
+        lines += _lines("", [(_clean(what), _BAD)], width)
+    return lines
 
 
 def _proxy(name: str, state: Mapping[str, Any], width: int) -> list[Text]:
@@ -143,6 +162,7 @@ def _proxy(name: str, state: Mapping[str, Any], width: int) -> list[Text]:
         *_evidence("trial", state.get("trial"), width),
         *_models(state, width),
         *_counters(state, width),
+        *_metrics(state.get("metrics") or {}, width),
     ]
 
 
@@ -154,10 +174,9 @@ def _mode_line(state: Mapping[str, Any], width: int) -> list[Text]:
         (f"guard {_clean(state.get('guard') or '-')}", ""),
     ]
     shares = state.get("mode_share") or {}
-    known = [f"{mode} {shares[mode]:.0%}" for mode in MODES if shares.get(mode)]
-    if known:
-        pieces.append((", ".join(known), ""))
-    return _lines("  mode", pieces, width)
+    known = [(f"{mode} {shares[mode]:.0%}", "") for mode in MODES if shares.get(mode)]
+    lines = _lines("  mode", pieces, width)
+    return lines + _lines("  time in", known, width) if known else lines
 
 
 def _evidence(label: str, evidence: Mapping[str, Any] | None, width: int) -> list[Text]:
@@ -210,3 +229,9 @@ def _counters(state: Mapping[str, Any], width: int) -> list[Text]:
     if lost:
         pieces.append((f"ring lost {lost}", _BAD))
     return _lines("  acted", pieces, width)
+
+
+def _metrics(metrics: Mapping[str, float], width: int) -> list[Text]:
+    """The plugin's own numbers, as many as go into two lines."""
+    pieces = [(f"{_clean(key)} {number(value)}", "") for key, value in sorted(metrics.items())]
+    return _lines("  numbers", pieces, width)[:2] if pieces else []

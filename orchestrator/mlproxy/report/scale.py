@@ -18,7 +18,7 @@ def linear_ticks(low: float, high: float, target: int = 5) -> list[float]:
     for graph labels", Graphics Gems, 1990).
 
     >>> linear_ticks(0.93, 2.1)
-    [1.0, 1.2, 1.4, 1.6, 1.8, 2.0]
+    [1.0, 1.25, 1.5, 1.75, 2.0]
     >>> linear_ticks(0, 5_200_000)
     [0.0, 1000000.0, 2000000.0, 3000000.0, 4000000.0, 5000000.0]
     """
@@ -77,13 +77,14 @@ def tick_labels(ticks: Sequence[float]) -> list[str]:
 def number(value: float | None, digits: int = 4) -> str:
     """A number for a reader: `digits` significant ones, prefixes from 10,000 on.
 
-    >>> [number(v) for v in (1.23456, 0.0, 123456, 5, None, float("nan"), -0.00012345)]
+    >>> [number(v) for v in (1.23456, 0.0, 123456, 5, None, float("nan"), -0.00012346)]
     ['1.235', '0', '123.5k', '5', '-', '-', '-0.0001235']
     """
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
+    value = float(f"{value:.{digits}g}")
     unit, prefix = next(((u, p) for u, p in _PREFIXES if abs(value) >= max(u, 1e4)), (1.0, ""))
     scaled = float(f"{value / unit:.{digits}g}")
     text = f"{scaled:.10f}".rstrip("0").rstrip(".") if abs(scaled) >= 1e-6 else f"{scaled:g}"

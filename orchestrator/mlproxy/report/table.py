@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from mlproxy.report.canvas import escape
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -118,16 +119,15 @@ class Table:
         align = self.alignment()
         mark = [' class="n"' if side == "right" else "" for side in align]
         head = "".join(
-            f'<th scope="col"{mark[i]}>{html.escape(text)}</th>'
-            for i, text in enumerate(self.headers)
+            f'<th scope="col"{mark[i]}>{escape(text)}</th>' for i, text in enumerate(self.headers)
         )
         body = "\n".join(
             "<tr>"
-            + "".join(f"<td{mark[i]}>{_br(html.escape(text))}</td>" for i, text in enumerate(row))
+            + "".join(f"<td{mark[i]}>{_br(escape(text))}</td>" for i, text in enumerate(row))
             + "</tr>"
             for row in self.cells()
         )
-        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
         return (
             f'<div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody></table></div>"

@@ -199,13 +199,14 @@ static void queue_init(struct pending_queue *q, uint32_t every, uint64_t horizon
 }
 
 void lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
-		    uint64_t horizon_user, uint64_t horizon_gc, int gc_store)
+		    uint32_t every_live, uint64_t horizon, int gc_store)
 {
-	queue_init(&e->queue[LFS_STREAM_USER], every_user, horizon_user);
-	queue_init(&e->queue[LFS_STREAM_GC], every_gc, horizon_gc);
+	queue_init(&e->queue[LFS_STREAM_USER], every_user, horizon);
+	queue_init(&e->queue[LFS_STREAM_GC], every_gc, horizon);
 	for (uint32_t i = 0; i < e->nr_blocks; i++)
 		e->blocks[i].pending = NONE32;
 	e->gc_store = gc_store;
+	e->live_every = every_live;
 }
 
 void lfs_set_future(struct lfs_engine *e, const uint32_t *deaths, uint64_t n,
@@ -257,6 +258,32 @@ static void sample(struct lfs_engine *e, uint32_t stream, uint32_t block,
 void lfs_sample_move(struct lfs_engine *e, const struct placing *p, int action)
 {
 	sample(e, LFS_STREAM_GC, p->block, p->features, action);
+}
+
+/*
+ * How long a block of some age still lives is a property of the stream, not of
+ * the store. So blocks drawn at random stand for relocated ones: they teach
+ * the relocation model before the first cleaning has happened.
+ */
+static void sample_live(struct lfs_engine *e)
+{
+	struct pending_queue *q = &e->queue[LFS_STREAM_GC];
+	int32_t features[LFS_NR_FEATURES];
+	uint64_t draw = mix64(e->seed + 0x9e3779b97f4a7c15ull * e->clock);
+
+	if (!e->live_every || e->clock % e->live_every)
+		return;
+	for (int tries = 0; tries < 8; tries++) {
+		uint32_t block = (uint32_t)(draw % e->nr_blocks);
+
+		if (e->blocks[block].live) {
+			lfs_gc_features(e, block, 0, features);
+			q->countdown = 1;
+			sample(e, LFS_STREAM_GC, block, features, 0);
+			return;
+		}
+		draw = mix64(draw + 1);
+	}
 }
 
 static void unchain(struct lfs_engine *e, const struct pending *gone)
@@ -386,6 +413,7 @@ static int write_block(struct lfs_engine *e, uint32_t block, uint32_t file, uint
 		e->death_of[block] = p.death;
 	}
 	sample(e, LFS_STREAM_USER, block, features, 0);
+	sample_live(e);
 	for (uint8_t k = 0; k < e->nr_in_slice[b->slice]; k++)
 		bad |= lfs_store_write(e, e->stores[e->in_slice[b->slice][k]], &p);
 	e->clock++;

@@ -118,6 +118,7 @@ struct lfs_engine {
 	struct lfs_core core;
 	struct pending_queue queue[2];
 	int gc_store;
+	uint32_t live_every;
 	const uint32_t *deaths;
 	uint64_t nr_deaths;
 	uint32_t *death_of;	/* block -> clock of death */

@@ -10,10 +10,19 @@ struct decision {
 	uint32_t confidence;
 };
 
-static uint32_t log_of(uint32_t stream, int32_t action)
+static uint32_t model_log(uint32_t stream, int32_t action)
 {
 	/* GC action 5 is log 2: SepBIT relocates what came from log 0 there. */
-	return (stream * LFS_GC_LOG + (uint32_t)action) % LFS_MAX_LOGS;
+	return (stream * LFS_GC_LOG + (uint32_t)action) % LFS_MODEL_LOGS;
+}
+
+/*
+ * The arms share the pool but not a segment: otherwise the few blocks of a
+ * hold-out would spoil the other arm's segments, and the comparison with them.
+ */
+static uint32_t default_log(uint32_t stream)
+{
+	return LFS_DEFAULT_LOG + stream;
 }
 
 /*
@@ -46,12 +55,11 @@ static uint32_t place_clairvoyant(const struct lfs_engine *e, const struct placi
 uint32_t lfs_place(struct lfs_engine *e, struct store *s, struct placing *p,
 		   uint32_t *arm, int *action)
 {
-	const int32_t usual = 0;
 	struct decision d;
 	uint32_t confidence;
 
 	*arm = 1;
-	*action = usual;
+	*action = 0;
 	switch (s->placement) {
 	case LFS_PLACE_SEPBIT:
 		return place_sepbit(s, p);
@@ -65,15 +73,15 @@ uint32_t lfs_place(struct lfs_engine *e, struct store *s, struct placing *p,
 
 			*action = eval(s->program[p->stream], p->features, &confidence);
 		}
-		return log_of(p->stream, *action);
+		return model_log(p->stream, *action);
 	case LFS_PLACE_PROXY:
 		((decide_fn)e->core.decide)(e->core.proxy, p->stream, p->features,
-					    mix64(p->block >> 6), usual, e->clock, &d);
+					    mix64(p->block >> 6), 0, e->clock, &d);
 		*arm = (uint32_t)d.arm;
 		*action = d.action;
-		return log_of(p->stream, d.action);
+		return d.arm ? model_log(p->stream, d.action) : default_log(p->stream);
 	default:
 		*arm = 0;
-		return log_of(p->stream, usual);
+		return default_log(p->stream);
 	}
 }

@@ -118,7 +118,7 @@ static void release(struct lfs_engine *e, struct store *s, uint32_t index)
 {
 	struct segment *g = &s->segments[index];
 
-	if (g->log == 0 && s->placement == LFS_PLACE_SEPBIT) {
+	if (g->log == 0) {
 		s->sepbit_sum += e->clock - g->opened;
 		if (++s->sepbit_n == SEPBIT_WINDOW) {
 			s->sepbit_life = (uint32_t)(s->sepbit_sum / SEPBIT_WINDOW);

@@ -17,8 +17,10 @@
 #include <stdint.h>
 
 /* cffi: begin */
-#define LFS_MAX_LOGS		6
-#define LFS_GC_LOG		3	/* first log of relocated blocks */
+#define LFS_MAX_LOGS		8
+#define LFS_MODEL_LOGS		6	/* logs 0..5: the model's arm */
+#define LFS_GC_LOG		3	/* first of them for relocated blocks */
+#define LFS_DEFAULT_LOG		6	/* default arm: 6 user, 7 GC */
 #define LFS_NR_FEATURES		11
 #define LFS_MAX_STORES		16
 
@@ -52,7 +54,7 @@ enum lfs_victim {
 };
 
 enum lfs_placement {
-	LFS_PLACE_TWO_LOGS	= 0,	/* user log, GC log */
+	LFS_PLACE_TWO_LOGS	= 0,	/* the default: user log, GC log */
 	LFS_PLACE_SEPBIT	= 1,
 	LFS_PLACE_CLAIRVOYANT	= 2,
 	LFS_PLACE_PROGRAM	= 3,	/* a program per stream, no proxy */
@@ -71,7 +73,7 @@ struct lfs_store_stats {
 	uint64_t moved;		/* blocks relocated by cleaning */
 	uint64_t cleaned;	/* segments cleaned */
 	uint64_t trimmed;
-	uint64_t placed[6];	/* blocks by log, user and GC */
+	uint64_t placed[8];	/* blocks by log, user and GC */
 	uint32_t free_segments;
 	uint32_t open_logs;
 	uint32_t valid;		/* live blocks */
@@ -120,9 +122,13 @@ int lfs_set_program(struct lfs_engine *e, int store, uint32_t stream,
 void lfs_set_victim(struct lfs_engine *e, int store, int victim);
 void lfs_set_placement(struct lfs_engine *e, int store, int placement);
 void lfs_set_core(struct lfs_engine *e, const struct lfs_core *core);
-/* Labels: one in `every_*` writes or moves, released after `horizon_*`. */
+/*
+ * Labels: one in `every_user` writes, one in `every_gc` relocations of
+ * `gc_store` (-1: of none) and, every `every_live` writes, one block drawn at
+ * random stand for all; each is released `horizon` writes later.
+ */
 void lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
-		    uint64_t horizon_user, uint64_t horizon_gc, int gc_store);
+		    uint32_t every_live, uint64_t horizon, int gc_store);
 /* deaths[i]: clock at which the i-th user block write dies (clairvoyance). */
 void lfs_set_future(struct lfs_engine *e, const uint32_t *deaths, uint64_t n,
 		    const uint32_t *cuts, uint32_t nr_cuts);
