@@ -9,11 +9,12 @@ NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] plugin
 	orchestrator/mlproxy/*/csrc/*.[ch]) orchestrator/build_native.py
 SECONDS ?= 60
 
-.PHONY: help setup demo test lint fuzz clean
+.PHONY: help setup demo test lint fuzz docs clean
 help:
 	@echo "make demo    watch models learn on recorded write streams (sets itself up)"
 	@echo "make test    lint, types, all tests"
 	@echo "make fuzz    every parser and the core's API, SECONDS=60"
+	@echo "make docs    write the reference pages that come from the code"
 	@echo "make setup   virtual environment and native parts, in $(VENV)"
 	@echo "make clean   remove what was made"
 
@@ -47,6 +48,9 @@ test: lint
 
 fuzz: setup
 	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
+docs: setup
+	$(BIN)/python -m mlproxy.cli.reference docs
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
