@@ -119,6 +119,32 @@ static int surely_worse(const struct mlp_proxy *p, const struct mlp_court *c)
 	return 0;
 }
 
+/*
+ * Half of the false-promotion rate goes to the long ledger, half to the fast
+ * ones: while a model is still learning its gain grows, and a trend is variance
+ * to the long one. The n-th fast ledger may spend 1/((n + 1)(n + 2)) of its half.
+ */
+static int surely_better(const struct mlp_proxy *p, const struct mlp_court *c)
+{
+	const struct mlp_ledger *each[3] = { &c->whole, &c->fast[0], &c->fast[1] };
+	__u64 n = mlp_udiv(c->seen, MLP_FAST_WINDOW);
+	struct mlp_bounds b;
+	__u32 i;
+
+	if (n > 1000)
+		n = 1000;
+	for (i = 0; i < 3; i++) {
+		__u32 tries = i ? (__u32)((n + 1) * (n + 2)) : 1;
+
+		if (each[i]->pairs < p->cfg.min_count)
+			continue;
+		mlp_ledger_bounds(each[i], p->cfg.alpha, 2 * tries * divisor(p), &b);
+		if (b.lower_ppm > 0 && b.saving_ppm >= (__s64)p->cfg.min_effect)
+			return 1;
+	}
+	return 0;
+}
+
 static void test_promotion(struct mlp_proxy *p, struct mlp_court *c, __u64 now)
 {
 	struct mlp_bounds b;
@@ -131,9 +157,8 @@ static void test_promotion(struct mlp_proxy *p, struct mlp_court *c, __u64 now)
 		mlp_event(p, MLP_EVENT_NO_GAIN, MLP_REASON_NO_GAIN, now);
 		return;
 	}
-	if (p->state < MLP_STATE_TRUSTED && b.lower_ppm > 0 &&
-	    b.saving_ppm >= (__s64)p->cfg.min_effect &&
-	    mlp_usub(now, p->state_since) >= p->cfg.dwell)
+	if (p->state < MLP_STATE_TRUSTED &&
+	    mlp_usub(now, p->state_since) >= p->cfg.dwell && surely_better(p, c))
 		mlp_event(p, MLP_EVENT_PROMOTE, MLP_REASON_PROMOTED, now);
 }
 
