@@ -169,7 +169,6 @@ def test_json_lines_when_not_on_a_terminal() -> None:
     log.configure("info", "auto", out)
     log.get_logger(plugin="x").info("thing.happened", number=1)
     log.get_logger().debug("thing.hidden")
-    structlog.reset_defaults()
 
     entry = json.loads(out.getvalue())
     assert entry["event"] == "thing.happened"
