@@ -299,6 +299,8 @@ async def test_what_a_subsystem_tells_is_not_told_twice(tmp_path: Path) -> None:
 
     promoted = [e for e in b.sink.of(ModeEvent) if e.new == "collaboration"]
     assert len(promoted) == 1
+    assert b.sink.of(ModeEvent)[-1].new == "emergency"
+    assert len(b.sink.of(ModeEvent)) == 3
     assert sum(e.count for e in b.sink.of(RejectEvent)) == 6
     assert b.sink.of(RejectEvent)[-1].reason == "replay"
     assert b.sink.of(RejectEvent)[-1].total == 6
