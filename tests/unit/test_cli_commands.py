@@ -115,7 +115,7 @@ HEAVY = ("pydantic", "numpy", "river", "scipy", "msgspec", "rich", "aiomqtt", "a
 
 
 @pytest.mark.parametrize(
-    "arguments", [["version"], ["status"], ["emergency", "on"], ["completion", "bash"]]]
+    "arguments", [["version"], ["status"], ["emergency", "on"], ["completion", "bash"]]
 )
 def test_quick_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     code = (
