@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] orchestrator/mlproxy/*/csrc/*.[ch])
 
-.PHONY: setup demo test lint clean native
+.PHONY: setup demo test lint fuzz clean native
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml orchestrator/build_native.py $(NATIVE)
@@ -28,6 +28,14 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest
+
+# Half the time for the core's API under ASan and UBSan, half for every parser.
+SECONDS ?= 60
+SEED ?= 1
+fuzz: setup
+	$(BIN)/python tests/native/build.py fuzz_api out/fuzz_api
+	out/fuzz_api $$(( $(SECONDS) / 2 )) $(SEED)
+	$(BIN)/python tests/fuzz/run.py $$(( $(SECONDS) / 2 )) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) build

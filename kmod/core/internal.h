@@ -44,9 +44,9 @@ struct mlp_court {
 
 /* What is usual here, so that noise is not taken for a spike; outlives modes. */
 struct mlp_usual {
-	__s64 cost;			/* trial: the default's fading mean */
-	__u64 spread;			/* fading mean of the distance from it; */
-	__u64 count;			/* twin: of the distance between the arms */
+	__s64 mean;			/* fading; trial: of the default's cost; */
+	__s64 spread;			/* twin: of model - default. Spread: fading */
+	__u64 count;			/* mean of the distance from that mean */
 };
 
 struct mlp_proxy {

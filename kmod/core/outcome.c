@@ -47,16 +47,15 @@ static int promotes(const struct mlp_proxy *p, const struct mlp_court *c)
 }
 
 /* Fading means: over 16 windows, a plain mean while there are fewer. */
-static void learn_usual(struct mlp_usual *u, __s64 cost, __u64 distance)
+static void learn_usual(struct mlp_usual *u, __s64 value)
 {
-	__s64 n;
+	__s64 distance = u->count ? (__s64)mlp_abs(value - u->mean) : 0, n;
 
 	if (u->count < 16)
 		u->count++;
 	n = (__s64)u->count;
-	u->cost += mlp_sdiv(cost - u->cost, n);
-	u->spread = (__u64)((__s64)u->spread +
-			    mlp_sdiv((__s64)distance - (__s64)u->spread, n));
+	u->mean += mlp_sdiv(value - u->mean, n);
+	u->spread += mlp_sdiv(distance - u->spread, n);
 }
 
 /*
@@ -68,7 +67,7 @@ static int above(const struct mlp_proxy *p, const struct mlp_usual *u,
 		 __s64 reference, __s64 cost)
 {
 	__u64 allowed = mlp_share(mlp_abs(reference), p->cfg.spike);
-	__u64 usual = u->spread * 5 / 2;
+	__u64 usual = (__u64)u->spread * 5 / 2;
 
 	if (allowed < usual)
 		allowed = usual;
@@ -231,8 +230,8 @@ void mlp_report(struct mlp_proxy *p, __u32 arm, __u64 unit, __s64 cost, __u64 no
 		return;
 	mlp_ledger_cost(&c->whole, arm, cost);
 	if (arm == MLP_ARM_DEFAULT) {
-		learn_usual(u, cost, u->count ? mlp_abs(cost - u->cost) : 0);
-	} else if (mlp_live(p->state) && spiked(p, c, u, u->cost, cost)) {
+		learn_usual(u, cost);
+	} else if (mlp_live(p->state) && spiked(p, c, u, u->mean, cost)) {
 		mlp_event(p, MLP_EVENT_SPIKE, MLP_REASON_COST_SPIKE, now);
 		return;
 	}
@@ -267,6 +266,6 @@ void mlp_report_twin(struct mlp_proxy *p, __s64 cost_default, __s64 cost_model, 
 	}
 	/* A window that is too dear shall not become usual. */
 	if (u->count < MLP_USUAL_COUNT || !above(p, u, cost_default, cost_model))
-		learn_usual(u, cost_default, mlp_abs(cost_model - cost_default));
+		learn_usual(u, cost_model - cost_default);
 	pair(p, c, cost_default, cost_model, 1, now);
 }
