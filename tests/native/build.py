@@ -1,6 +1,6 @@
 """Compile a native driver together with the core.
 
-    python tests/native/build.py fuzz_api out/fuzz_api [--plain]
+python tests/native/build.py fuzz_api out/fuzz_api [--plain]
 """
 
 import argparse

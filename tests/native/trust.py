@@ -1,6 +1,6 @@
 """Measure how often and how fast the mode machine trusts (tests/native/trust.c).
 
-    python tests/native/trust.py        prints the tables of docs/explanation/trials-and-trust.md
+python tests/native/trust.py        prints the tables of docs/explanation/trials-and-trust.md
 """
 
 import importlib.util
@@ -87,7 +87,9 @@ def main() -> None:
             ]
             say(f"| {noise} | {both[0]:.1f}% | {both[1]:.1f}% |\n")
             sys.stdout.flush()
-        say("\n| better or worse, 100 runs | source | trusted | windows until trusted |\n|---|---|---|---|\n")
+        say(
+            "\n| better or worse, 100 runs | source | trusted | windows until trusted |\n|---|---|---|---|\n"
+        )
         for effect, spread, windows in (
             (50_000, 0.02, 3000),
             (50_000, 0.2, 10_000),
@@ -102,7 +104,9 @@ def main() -> None:
                     f" | {len(r.trusted)} | {spread_of(r.trusted)} |\n"
                 )
                 sys.stdout.flush()
-        say("\n| 5% better, then bad while trusted, 100 runs | source | out | windows until out |\n|---|---|---|---|\n")
+        say(
+            "\n| 5% better, then bad while trusted, 100 runs | source | out | windows until out |\n|---|---|---|---|\n"
+        )
         for turn, spread, windows in (
             (-500_000, 0.02, 1000),
             (-50_000, 0.02, 1000),
@@ -112,7 +116,14 @@ def main() -> None:
         ):
             for source in ("gated", "partition"):
                 r = run(
-                    binary, source, "iid", 50_000, turn=turn, windows=windows, runs=100, spread=spread
+                    binary,
+                    source,
+                    "iid",
+                    50_000,
+                    turn=turn,
+                    windows=windows,
+                    runs=100,
+                    spread=spread,
                 )
                 say(
                     f"| {turn / 1e4:+.0f}% at noise {spread:.0%} | {source} | {len(r.lost)} of"

@@ -91,8 +91,6 @@ class TestTrust:
             (-50_000, 0.02, 40),
             (-500_000, 0.05, 10),
         ):
-            series = trust(
-                source, "iid", 50_000, turn=turn, windows=1500, runs=50, spread=spread
-            )
+            series = trust(source, "iid", 50_000, turn=turn, windows=1500, runs=50, spread=spread)
             assert len(series.trusted) == len(series.lost) == 50
             assert max(series.lost) <= most, (turn, spread)

@@ -330,10 +330,7 @@ class InProcessProxy:
         """Return everything a person or a feed wants to know."""
         s = ffi.new("struct mlp_snapshot *")
         lib.mlp_snapshot(self._p, s, now)
-        same = (
-            "now mode_since mode_seq trips fallbacks accepted last_heartbeat last_seq model_id"
-            " model_version ring_head ring_lost budget_used cooldown_until state attempts"
-        ).split()
+        same = ["now", "mode_since", "mode_seq", "trips", "fallbacks", "accepted", "last_heartbeat", "last_seq", "model_id", "model_version", "ring_head", "ring_lost", "budget_used", "cooldown_until", "state", "attempts"]
         return Snapshot(
             mode=Mode(s.mode),
             reason=Reason(s.reason),

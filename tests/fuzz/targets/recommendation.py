@@ -46,7 +46,7 @@ _PROXIES = {kind: _proxy(kind) for kind in Kind}
 
 def fuzz_one(data: bytes) -> None:
     """Submit to a proxy of each kind that has just started."""
-    for kind, proxy in _PROXIES.items():
+    for proxy in _PROXIES.values():
         proxy.stop(0)
         proxy.start(0)
         proxy.set_mode(Mode.TRUSTED, Reason.OPERATOR, 0)
