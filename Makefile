@@ -1,17 +1,34 @@
-# mlproxy: everything a person or CI runs.
+# mlproxy: everything a person or CI runs. `make setup` is made of nothing but
+# Python 3.11+, a C compiler and pip; it may be called again at any time.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
-NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] orchestrator/mlproxy/*/csrc/*.[ch])
+NATIVE_STAMP := $(VENV)/.native-stamp
+NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] plugins/*/csrc/*/*.[ch] \
+	orchestrator/mlproxy/*/csrc/*.[ch]) orchestrator/build_native.py
+SECONDS ?= 60
+SEED ?= 1
 
-.PHONY: setup demo test lint fuzz clean native
-setup: $(STAMP)
+.PHONY: help setup demo test lint fuzz clean
+help:
+	@echo "make demo    watch models learn on recorded write streams (sets itself up)"
+	@echo "make test    lint, types, all tests"
+	@echo "make fuzz    every parser and the core's API, SECONDS=60"
+	@echo "make setup   virtual environment and native parts, in $(VENV)"
+	@echo "make clean   remove what was made"
 
-$(STAMP): pyproject.toml orchestrator/build_native.py $(NATIVE)
+setup: $(STAMP) $(NATIVE_STAMP)
+
+$(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.1'
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e . --group dev
+	touch $@ $(NATIVE_STAMP)
+
+# A changed C file costs a compilation, not a new installation.
+$(NATIVE_STAMP): $(NATIVE) | $(STAMP)
+	$(BIN)/python orchestrator/build_native.py
 	touch $@
 
 # Rebuild the C parts in place, without pip.
@@ -29,14 +46,9 @@ lint: setup
 test: lint
 	$(BIN)/pytest
 
-# Half the time for the core's API under ASan and UBSan, half for every parser.
-SECONDS ?= 60
-SEED ?= 1
 fuzz: setup
-	$(BIN)/python tests/native/build.py fuzz_api out/fuzz_api
-	out/fuzz_api $$(( $(SECONDS) / 2 )) $(SEED)
-	$(BIN)/python tests/fuzz/run.py $$(( $(SECONDS) / 2 )) --seed $(SEED)
+	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
 
 clean:
-	rm -rf $(VENV) build
-	find . -name '*.so' -path './orchestrator/*' -delete -o -name '*.so' -path './plugins/*' -delete
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find orchestrator plugins -name '*.so' -delete

@@ -66,6 +66,14 @@ EXTENSIONS = (
         include_dirs=("plugins/mlproxy_lfs/csrc", "kmod/core", "kmod/uapi"),
         libraries=("m",),
     ),
+    Extension(
+        module="mlproxy_lfs._pagecache",
+        package_dir="plugins/mlproxy_lfs",
+        cdef=("plugins/mlproxy_lfs/csrc/pagecache/pagecache.h",),
+        prelude='#include "pagecache.h"',
+        sources=_globbed("plugins/mlproxy_lfs/csrc/pagecache/*.c"),
+        include_dirs=("plugins/mlproxy_lfs/csrc/pagecache",),
+    ),
 )
 
 # Plain shared objects (not Python modules): source folder -> target.
@@ -89,7 +97,8 @@ def declarations(header: Path) -> str:
 
 
 TYPES = """
-typedef uint8_t __u8; typedef uint16_t __u16; typedef uint32_t __u32; typedef unsigned long long __u64;
+typedef uint8_t __u8; typedef uint16_t __u16;
+typedef uint32_t __u32; typedef unsigned long long __u64;
 typedef int32_t __s32; typedef long long __s64;
 """
 

@@ -79,6 +79,7 @@ struct mlp_proxy {
 	__u32 trips;
 	__u32 backoff;
 	__u32 attempts;
+	__u32 trusted_pairs;		/* of the evidence that promotes */
 	__u32 mode_seq;
 	__u64 mode_since;		/* also: evidence since */
 	__u64 state_since;
@@ -120,6 +121,7 @@ static inline void *mlp_slot_memory(const struct mlp_proxy *p, __u32 stream, __u
 
 void mlp_ring_init(struct mlp_proxy *p, void *memory, __u32 capacity);
 void mlp_evidence_reset(struct mlp_proxy *p);
+void mlp_trial_reset(struct mlp_proxy *p);
 void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
 		     struct mlp_evidence *out);
 void mlp_count_reject(struct mlp_proxy *p, __u32 why, __u64 now);

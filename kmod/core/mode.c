@@ -168,6 +168,7 @@ static void enter(struct mlp_proxy *p, __u32 state, __u32 reason, __u64 now)
 	p->state = state;
 	p->state_since = now;
 	p->reason = reason;
+	p->trusted_pairs = 0;
 	p->mode_seq++;
 	if (mlp_mode_of(p) != old)
 		p->mode_since = now;
@@ -180,7 +181,14 @@ static void enter(struct mlp_proxy *p, __u32 state, __u32 reason, __u64 now)
 	if ((state == MLP_STATE_GATED || state == MLP_STATE_LEARNING) &&
 	    from != MLP_STATE_GATED && from != MLP_STATE_STOPPED)
 		count_attempt(p);
-	mlp_evidence_reset(p);
+	/*
+	 * The twins run both policies on the same share of the stream whatever
+	 * real operations the model has: their comparison goes on as it climbs.
+	 */
+	if (p->cfg.twin_gate && from >= MLP_STATE_GATED && state > from)
+		mlp_trial_reset(p);
+	else
+		mlp_evidence_reset(p);
 }
 
 static void start_cooldown(struct mlp_proxy *p, __u64 now)

@@ -11,6 +11,11 @@ static void court_reset(struct mlp_court *c)
 	c->horizon = MLP_FIRST_HORIZON;
 }
 
+void mlp_trial_reset(struct mlp_proxy *p)
+{
+	court_reset(&p->trial_court);
+}
+
 void mlp_evidence_reset(struct mlp_proxy *p)
 {
 	court_reset(&p->trial_court);
@@ -19,9 +24,10 @@ void mlp_evidence_reset(struct mlp_proxy *p)
 	p->reject_count = 0;
 }
 
-static __u32 divisor(const struct mlp_proxy *p)
+/* The sum over all attempts of 1 / divisor is one: alpha is never spent twice. */
+static __u64 divisor(const struct mlp_proxy *p)
 {
-	return (p->attempts + 1) * (p->attempts + 2);
+	return (p->attempts + 1ULL) * (p->attempts + 2ULL);
 }
 
 void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
@@ -113,6 +119,32 @@ static int surely_worse(const struct mlp_proxy *p, const struct mlp_court *c)
 	return 0;
 }
 
+/*
+ * Half of the false-promotion rate goes to the long ledger, half to the fast
+ * ones: while a model is still learning its gain grows, and a trend is variance
+ * to the long one. The n-th fast ledger may spend 1/((n + 1)(n + 2)) of its half.
+ */
+static int surely_better(const struct mlp_proxy *p, const struct mlp_court *c)
+{
+	const struct mlp_ledger *each[3] = { &c->whole, &c->fast[0], &c->fast[1] };
+	__u64 n = c->seen / MLP_FAST_WINDOW;
+	struct mlp_bounds b;
+	__u32 i;
+
+	if (n > 1000)
+		n = 1000;
+	for (i = 0; i < 3; i++) {
+		__u64 tries = i ? (n + 1) * (n + 2) : 1;
+
+		if (each[i]->pairs < p->cfg.min_count)
+			continue;
+		mlp_ledger_bounds(each[i], p->cfg.alpha, 2 * tries * divisor(p), &b);
+		if (b.lower_ppm > 0 && b.saving_ppm >= (__s64)p->cfg.min_effect)
+			return 1;
+	}
+	return 0;
+}
+
 static void test_promotion(struct mlp_proxy *p, struct mlp_court *c, __u64 now)
 {
 	struct mlp_bounds b;
@@ -125,9 +157,8 @@ static void test_promotion(struct mlp_proxy *p, struct mlp_court *c, __u64 now)
 		mlp_event(p, MLP_EVENT_NO_GAIN, MLP_REASON_NO_GAIN, now);
 		return;
 	}
-	if (p->state < MLP_STATE_TRUSTED && b.lower_ppm > 0 &&
-	    b.saving_ppm >= (__s64)p->cfg.min_effect &&
-	    mlp_usub(now, p->state_since) >= p->cfg.dwell)
+	if (p->state < MLP_STATE_TRUSTED &&
+	    mlp_usub(now, p->state_since) >= p->cfg.dwell && surely_better(p, c))
 		mlp_event(p, MLP_EVENT_PROMOTE, MLP_REASON_PROMOTED, now);
 }
 
@@ -148,12 +179,21 @@ static void forget(struct mlp_proxy *p, struct mlp_court *c)
 		p->attempts++;
 }
 
+/* A long stay in trusted clears what went before. */
+static void forgive(struct mlp_proxy *p)
+{
+	if (p->state != MLP_STATE_TRUSTED || ++p->trusted_pairs != MLP_FORGIVE_PAIRS)
+		return;
+	p->trips = 0;
+	p->backoff = 0;
+	p->attempts = 0;
+}
+
 /* One more pair: @n windows of the model against the default's. */
 static void pair(struct mlp_proxy *p, struct mlp_court *c, __s64 cost_default,
 		 __s64 cost_model, __u32 n, __u64 now)
 {
 	__s64 excess = (cost_model - cost_default) * n;
-	__u32 seq = p->mode_seq;
 
 	c->seen++;
 	c->regret = mlp_sadd(c->regret, excess);
@@ -174,13 +214,7 @@ static void pair(struct mlp_proxy *p, struct mlp_court *c, __s64 cost_default,
 	}
 	if (promotes(p, c)) {
 		test_promotion(p, c, now);
-		if (p->mode_seq != seq)
-			return;
-		if (p->state == MLP_STATE_TRUSTED && c->seen == MLP_FORGIVE_PAIRS) {
-			p->trips = 0;
-			p->backoff = 0;
-			p->attempts = 0;
-		}
+		forgive(p);
 	}
 	forget(p, c);
 }

@@ -5,12 +5,16 @@ A message says what happened and where; the hint says what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
 __all__ = (
     "ConfigError",
     "ControlError",
     "FeedError",
     "MlproxyError",
     "PluginError",
+    "Problem",
     "ProgramError",
     "ProxyError",
     "TraceError",
@@ -37,8 +41,51 @@ class MlproxyError(Exception):
         return f"{text} ({self.hint})" if self.hint else text
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the configuration.
+
+    Attributes:
+        code: stable slug, `config.*`.
+        key: dotted key, or "" for the file as a whole.
+        source: file (with line where known), environment variable or option.
+        message: what is wrong.
+        hint: what to do about it, or "".
+    """
+
+    code: str
+    key: str
+    source: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.source}: {self.key}" if self.key else self.source
+        text = f"[{self.code}] {where}: {self.message}"
+        return f"{text} ({self.hint})" if self.hint else text
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the problem, ready for JSON."""
+        return asdict(self)
+
+
 class ConfigError(MlproxyError):
     """Raised when the configuration is invalid; `problems` holds all of them."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        hint: str = "",
+        problems: Sequence[Problem] = (),
+        **context: object,
+    ) -> None:
+        super().__init__(message, code=code, hint=hint, **context)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  {p}" for p in self.problems)])
 
 
 class PluginError(MlproxyError):

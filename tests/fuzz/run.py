@@ -1,16 +1,20 @@
-"""Fuzz every parser: mutate each target's seeds until the time is over.
+"""Fuzz the core's API natively and every parser in Python.
 
-    python tests/fuzz/run.py SECONDS [--seed N] [--only NAME]
+    python tests/fuzz/run.py --seconds 60 [--seed N] [--only NAME]
 
-A target is a file in tests/fuzz/targets/ with `SEEDS: list[bytes]` and
-`fuzz_one(data)`, which raises only on a bug. On a finding the input is written
+Half of the time goes to tests/native/fuzz_api.c under ASan and UBSan, half to
+the targets, whose seeds are mutated until it is over. A target is a file in
+tests/fuzz/targets/ with `SEEDS: list[bytes]` and `fuzz_one(data)`, which raises
+only on a bug. On a finding the input is written
 to out/fuzz/<target>-<n>.bin and how to repeat it is printed.
 """
 
 import argparse
 import importlib.util
 import random
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -18,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 TARGETS = Path(__file__).resolve().parent / "targets"
+NATIVE = TARGETS.parents[1] / "native"
 FINDINGS = Path("out/fuzz")
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 2**32 - 1)
 LONGEST = 1 << 16
@@ -72,32 +77,44 @@ def fuzz(
         count += 1
         try:
             fuzz_one(data)
-        except Exception:  # any exception at all is the finding
+        except Exception:  # noqa: BLE001 - any exception at all is the finding
             traceback.print_exc()
             return count, data
     return count, None
 
 
+def fuzz_native(seconds: float, seed: int) -> int:
+    """Walk the core's API under sanitisers; returns 1 on a finding."""
+    with tempfile.TemporaryDirectory() as folder:
+        binary = load(NATIVE / "build.py").build("fuzz_api", Path(folder) / "fuzz_api")
+        done = subprocess.run([binary, str(max(1, round(seconds))), str(seed)], check=False)
+    sys.stdout.write(f"native: {'FAILED' if done.returncode else 'ok'}\n")
+    sys.stdout.flush()
+    return 1 if done.returncode else 0
+
+
 def main() -> int:
     """Command line; status 1 on a finding."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("seconds", type=float, help="for all targets together")
+    parser.add_argument("--seconds", type=float, default=60, help="for everything together")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="one target by name")
+    parser.add_argument("--only", help="one target by name; `native`: the core's API")
     parser.add_argument("--input", type=Path, help="with --only: run this one input and stop")
     options = parser.parse_args()
     paths = [p for p in sorted(TARGETS.glob("*.py")) if options.only in (None, p.stem)]
-    if not paths:
+    failed = 0
+    if options.only in (None, "native"):
+        share = options.seconds / (2 if paths else 1)
+        failed += fuzz_native(share, options.seed)
+    if not paths and options.only != "native":
         parser.error(f"no target {options.only!r} in {TARGETS}")
     if options.input:
         load(paths[0]).fuzz_one(options.input.read_bytes())
         return 0
-    failed = 0
+    share = options.seconds / max(len(paths), 1) / (1 if options.only else 2)
     for path in paths:
         target = load(path)
-        count, bad = fuzz(
-            path.stem, target.SEEDS, target.fuzz_one, options.seconds / len(paths), options.seed
-        )
+        count, bad = fuzz(path.stem, target.SEEDS, target.fuzz_one, share, options.seed)
         sys.stdout.write(f"{path.stem}: {count} inputs, {'FAILED' if bad is not None else 'ok'}\n")
         sys.stdout.flush()
         if bad is not None:
@@ -105,7 +122,7 @@ def main() -> int:
             FINDINGS.mkdir(parents=True, exist_ok=True)
             kept = FINDINGS / f"{path.stem}-{options.seed}-{count}.bin"
             kept.write_bytes(bad)
-            sys.stdout.write(f"  repeat: python {__file__} 0 --only {path.stem} --input {kept}\n")
+            sys.stdout.write(f"  repeat: python {__file__} --only {path.stem} --input {kept}\n")
     return 1 if failed else 0
 
 

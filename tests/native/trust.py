@@ -63,7 +63,7 @@ def run(
 def spread_of(values: list[int]) -> str:
     """Median, 95% and maximum."""
     if not values:
-        return "–"
+        return "-"
     ordered = sorted(values)
     high = ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))]
     return f"{statistics.median_low(ordered)} / {high} / {ordered[-1]}"
@@ -87,9 +87,8 @@ def main() -> None:
             ]
             say(f"| {noise} | {both[0]:.1f}% | {both[1]:.1f}% |\n")
             sys.stdout.flush()
-        say(
-            "\n| better or worse, 100 runs | source | trusted | windows until trusted |\n|---|---|---|---|\n"
-        )
+        say("\n| better or worse, 100 runs | source | trusted | windows until trusted |\n")
+        say("|---|---|---|---|\n")
         for effect, spread, windows in (
             (50_000, 0.02, 3000),
             (50_000, 0.2, 10_000),
@@ -104,9 +103,8 @@ def main() -> None:
                     f" | {len(r.trusted)} | {spread_of(r.trusted)} |\n"
                 )
                 sys.stdout.flush()
-        say(
-            "\n| 5% better, then bad while trusted, 100 runs | source | out | windows until out |\n|---|---|---|---|\n"
-        )
+        say("\n| 5% better, then bad, 100 runs | source | out | windows until out |\n")
+        say("|---|---|---|---|\n")
         for turn, spread, windows in (
             (-500_000, 0.02, 1000),
             (-50_000, 0.02, 1000),

@@ -24,7 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 lib, ffi = _core.lib, _core.ffi
 
 STATES = ("stopped", "emergency", "gated", "learning", "collaboration", "trusted")
-EVENTS = ["start", "stop", "promote", "demote", "no_gain", "heartbeat", "rejects", "spike", "budget", "critical_on", "critical_off", "operator_on", "operator_off", "cooldown_over", "latch", "set_emergency", "set_learning", "set_collaboration", "set_trusted"]
+EVENTS = (
+    *("start", "stop", "promote", "demote", "no_gain", "heartbeat", "rejects", "spike", "budget"),
+    *("critical_on", "critical_off", "operator_on", "operator_off", "cooldown_over", "latch"),
+    *("set_emergency", "set_learning", "set_collaboration", "set_trusted"),
+)
 MODE_OF = {
     "stopped": Mode.EMERGENCY,
     "emergency": Mode.EMERGENCY,

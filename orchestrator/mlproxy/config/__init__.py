@@ -1,0 +1,1 @@
+"""Configuration in TOML: layers with provenance, all errors at once."""

@@ -1,9 +1,14 @@
 """What the feed says: one struct per kind of message, the source of the JSON Schemas.
 
-Every message carries `v` (schema version), `seq` (one counter per daemon
-session, no gaps: a reader sees what it missed), `ts` (RFC 3339, UTC) and
-`mono_ns` (for ordering). They are stamped by the feed, so code that emits an
-event leaves them at their defaults.
+Every message carries `v` (schema version), `node`, `session` (one life of the
+daemon), `seq`, `ts` (RFC 3339, UTC) and `mono_ns` (for ordering). They are
+stamped by the feed, so code that emits a message leaves them at their defaults.
+
+`seq` counts separately per session and per class of message (event, state,
+metric, info), from 1. Events are never merged or skipped, so a reader of all
+events (`event/#`) that sees a gap has lost some; (`session`, `seq`) is what it
+removes duplicates by. States are merged (only the latest per proxy is sent) and
+old metrics are thrown away while the broker is away: gaps there are by design.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ __all__ = (
     "FeedEvent",
     "FeedMessage",
     "InfoMessage",
+    "LossEvent",
     "MetricMessage",
     "ModeEvent",
     "ModelEvent",
@@ -51,6 +57,7 @@ class FeedMessage(msgspec.Struct, frozen=True, kw_only=True):
     ts: str = ""
     mono_ns: int = 0
     node: str = ""
+    session: str = ""
 
 
 class FeedEvent(FeedMessage, frozen=True, kw_only=True):
@@ -103,6 +110,17 @@ class PluginEvent(FeedEvent, frozen=True, kw_only=True, tag="plugin", tag_field=
     message: str = ""
 
 
+class LossEvent(FeedEvent, frozen=True, kw_only=True, tag="loss", tag_field="kind"):
+    """The feed itself had to throw messages away (`proxy` is "feed").
+
+    `dropped` counts them by kind since the last such event; `total` counts all
+    of this session.
+    """
+
+    dropped: dict[str, int]
+    total: int
+
+
 class StateMessage(FeedMessage, frozen=True, kw_only=True):
     """Retained picture of one proxy, on change and at least every max-age."""
 
@@ -143,8 +161,8 @@ class InfoMessage(FeedMessage, frozen=True, kw_only=True):
     """Retained birth document of a daemon session."""
 
     version: str
-    session: str
     started_at: str
+    offline_means: str = "agent gone, default logic active"
     boot_id: str = ""
     python: str = ""
     plugins: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Plugins: guarded discovery through entry points, and quarantine."""

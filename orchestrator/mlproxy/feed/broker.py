@@ -1,0 +1,101 @@
+"""The broker inside the daemon (amqtt), for a machine without one.
+
+It runs in its own thread with its own event loop, so neither side's load or bugs
+hold up the other; it listens on 127.0.0.1 only and keeps everything in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import Any
+
+from mlproxy.errors import FeedError
+
+__all__ = ("EmbeddedBroker",)
+
+_HOST = "127.0.0.1"
+
+
+class EmbeddedBroker:
+    """An MQTT 3.1.1 broker on loopback.
+
+    Args:
+        port: TCP port; 0 takes a free one.
+        timeout: for starting and for stopping, each, seconds.
+    """
+
+    host = _HOST
+
+    def __init__(self, port: int, *, timeout: float = 10.0) -> None:
+        self.port = port
+        self._timeout = timeout
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._main, name="mlproxy-broker", daemon=True)
+
+    def start(self) -> None:
+        """Start and wait until it listens; blocks, so call it in a thread.
+
+        Raises:
+            FeedError: `feed.broker`.
+        """
+        self._thread.start()
+        if self._ready.wait(self._timeout) and self._error is None:
+            return
+        raise FeedError(
+            f"the embedded broker cannot listen on {_HOST}:{self.port}: "
+            f"{self._error or 'no answer in time'}",
+            code="feed.broker",
+            hint='use the broker that is there with feed.host = "127.0.0.1", '
+            "or another feed.embedded_port (0: any free one)",
+        )
+
+    def stop(self) -> None:
+        """Stop and wait for the end (bounded); blocks, so call it in a thread."""
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._thread.ident is not None:
+            self._thread.join(self._timeout)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as exc:  # noqa: BLE001 - handed to the caller of start()
+            self._error = exc
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        # Loaded here: 0.2 s that nobody with a real broker should pay.
+        for name in ("amqtt", "transitions"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        from amqtt.broker import Broker
+
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        broker = Broker(_configuration(self.port))
+        try:
+            await broker.start()
+        except Exception as exc:
+            raise exc.__cause__ or exc from exc
+        self.port = _port(broker)
+        self._ready.set()
+        await self._stop.wait()
+        await broker.shutdown()
+
+
+def _configuration(port: int) -> dict[str, Any]:
+    return {
+        "listeners": {"default": {"type": "tcp", "bind": f"{_HOST}:{port}", "max_connections": 64}},
+        # Without the default plugins: they log each packet and fill $SYS.
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+
+
+def _port(broker: Any) -> int:
+    """Return the port really bound; amqtt has no public way to ask."""
+    server = broker._servers["default"].instance  # noqa: SLF001
+    return int(server.sockets[0].getsockname()[1])

@@ -1,0 +1,3 @@
+"""Reports: plots, tables, the page at the end of a run, the results of benches."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Recordings of real programs' writes, and how they were made."""

@@ -1,0 +1,1 @@
+"""The load drivers, and the command that records them all."""

@@ -1,0 +1,386 @@
+"""The steered store: main store, twins, proxies and learners, one window at a time.
+
+A window is a fiftieth of the capacity written. In each, the main store runs
+under its proxies; every candidate has run on a twin of its own; what the twins
+cost is the measured evidence, for the champion and for the proxies' tests.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlproxy.app.report import mode_events_from_records
+from mlproxy.events.types import FeedEvent
+from mlproxy.learn import DEFAULT, Learner
+from mlproxy.proxy import (
+    InProcessProxy,
+    Kind,
+    Mode,
+    Program,
+    ProxyConfig,
+    Recommendation,
+    RecordType,
+    eval_program,
+)
+from mlproxy_lfs import policies
+from mlproxy_lfs.decisions import (
+    COST_UNIT,
+    PLACEMENT,
+    VICTIM,
+    VICTIM_CHOICES,
+    arbitration,
+    placement_config,
+    placement_recipes,
+    placement_spec,
+    victim_config,
+    victim_recipes,
+    victim_spec,
+)
+from mlproxy_lfs.engine import Engine, Feature, Geometry, Placement, StoreStats, Victim
+from mlproxy_lfs.poison import Poison, poisoned, poisoned_victim
+from mlproxy_lfs.workloads import Workload
+
+__all__ = ("LfsSystem", "SystemOptions", "Window")
+
+REFERENCE = "reference"
+NR_FEATURES = len(Feature)
+STREAMS = (policies.USER, policies.GC)
+RECENT = 1024
+LOPSIDED = 0.98
+"""A program that puts so many recent blocks into one class separates nothing yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemOptions:
+    """How a store is steered.
+
+    Attributes:
+        geometry: of the main store.
+        twin_share: a twin sees one in so many blocks.
+        window: share of the capacity written per window.
+        refresh: windows between two exports of the models.
+        labels: so many writes (and relocations, and random blocks) are sampled per
+            capacity written.
+        horizon: share of the capacity after which a label is released.
+        poison: make every model wrong in this way ...
+        poison_at: ... from so many capacities written on; before that it learns honestly.
+        overrides: proxy name -> fields of ProxyConfig.
+    """
+
+    geometry: Geometry = field(default_factory=Geometry)
+    twin_share: int = 8
+    window: float = 0.02
+    refresh: int = 5
+    labels: int = 1000
+    horizon: float = 0.5
+    poison: Poison | None = None
+    poison_at: float = 0.0
+    overrides: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one window cost: blocks written per user block, by who would have acted."""
+
+    at: int
+    main: float
+    twins: Mapping[str, float]
+    modes: Mapping[str, Mode]
+
+
+class LfsSystem:
+    """A workload on a steered store; `step` until `done`.
+
+    Args:
+        workload: what is written.
+        options: how it is steered.
+        seed: of hashes, samples, models and trials.
+    """
+
+    def __init__(
+        self, workload: Workload, options: SystemOptions | None = None, *, seed: int = 1
+    ) -> None:
+        self.options = options or SystemOptions()
+        geometry = self.options.geometry
+        self.capacity = geometry.capacity
+        self.engine = Engine(workload, seed=seed)
+        self._rng = random.Random(seed)
+        self._length = max(1, int(self.capacity * self.options.window))
+        self._until = 0
+        self.main = self.engine.add_store(geometry, placement=Placement.PROXY)
+
+        self.placement = self._proxy(placement_config(self.capacity, seed))
+        self.victim = self._proxy(victim_config(self.capacity, seed))
+        self.engine.connect(self.placement)
+        every = max(1, self.capacity // self.options.labels)
+        self.engine.set_labels(
+            user=every, gc=every, live=every, horizon=int(self.capacity * self.options.horizon)
+        )
+        self._twins: dict[str, int] = {}
+        recipes, hand_written = placement_recipes(self.capacity, self._sepbit_life)
+        self._twin(DEFAULT, Placement.TWO_LOGS)
+        for recipe in recipes:
+            if recipe.name != "bandit":
+                self._twin(recipe.name)
+        self._hand_written = {policy.name: policy for policy in hand_written}
+        for name in self._hand_written:
+            self._twin(name)
+        self._twin(REFERENCE, Placement.TWO_LOGS)
+        for choice in VICTIM_CHOICES:
+            self._twin(choice.name.lower(), Placement.TWO_LOGS, choice)
+        self.learner = Learner(
+            placement_spec(self.capacity), recipes, arbitration(), seed=seed, proxy=PLACEMENT
+        )
+        self.victim_learner = Learner(
+            victim_spec(), victim_recipes(), arbitration(), seed=seed, proxy=VICTIM
+        )
+        self._before = {name: self.engine.stats(s) for name, s in self._stores()}
+        self._victim_costs: dict[str, float] = {}
+        self._seq = 0
+        self._in_force: dict[int, Program] = {}
+        self._recent = {stream: np.zeros((0, NR_FEATURES), np.int32) for stream in STREAMS}
+        self._windows = 0
+        self.placement.start(0)
+        self.victim.start(0)
+        self._fill_twins()
+
+    def _proxy(self, config: ProxyConfig) -> InProcessProxy:
+        import dataclasses
+
+        changes: dict[str, Any] = dict(self.options.overrides.get(config.name, {}))
+        return InProcessProxy(dataclasses.replace(config, **changes))
+
+    def _twin(
+        self,
+        name: str,
+        placement: Placement = Placement.PROGRAM,
+        victim: Victim = Victim.COST_BENEFIT,
+    ) -> None:
+        share = self.options.twin_share
+        self._twins[name] = self.engine.add_store(
+            self.options.geometry.shrunk(share), share=share, placement=placement, victim=victim
+        )
+
+    def _stores(self) -> list[tuple[str, int]]:
+        return [("main", self.main), *self._twins.items()]
+
+    def _sepbit_life(self) -> int:
+        life = self.engine.stats(self._twins["sepbit"]).sepbit_life
+        return min(life, self.capacity)
+
+    # -- one window -----------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """User block writes so far: the proxies' time."""
+        return self.engine.clock
+
+    @property
+    def done(self) -> bool:
+        """Whether the workload has ended."""
+        return self.engine.done
+
+    def step(self) -> Window:
+        """Run one window and learn from it."""
+        self._choose_victim()
+        self._until += self._length
+        self.engine.run(self._until)
+        self._learn()
+        window = self._measure()
+        self._recommend()
+        for proxy in (self.placement, self.victim):
+            proxy.heartbeat(self.now)
+            proxy.tick(self.now)
+        return window
+
+    def _choose_victim(self) -> None:
+        usual = int(Victim.COST_BENEFIT)
+        decision = self.victim.decide([], self.now, usual, self.now)
+        self.engine.set_victim(self.main, Victim(decision.action))
+
+    def _learn(self) -> None:
+        self.events: list[FeedEvent] = []
+        for proxy in (self.placement, self.victim):
+            views = proxy.peek()
+            for view in views:
+                if proxy is self.placement:
+                    self.learner.observe(view)
+                    self._remember(view[view["type"] == RecordType.SAMPLE])
+                modes = view[view["type"] == RecordType.MODE]
+                if len(modes):
+                    self.events += mode_events_from_records(proxy.config, modes)
+            proxy.consume(sum(len(view) for view in views))
+
+    def _remember(self, samples: npt.NDArray[np.void]) -> None:
+        for stream in STREAMS:
+            rows = samples["features"][samples["stream"] == stream, :NR_FEATURES]
+            self._recent[stream] = np.concatenate([self._recent[stream], rows])[-RECENT:]
+
+    def _separates(self, program: Program) -> bool:
+        rows = self._recent[program.stream]
+        if not len(rows):
+            return False
+        actions = eval_program(program, np.ascontiguousarray(rows))
+        return bool(np.unique(actions, return_counts=True)[1].max() < LOPSIDED * len(rows))
+
+    def _measure(self) -> Window:
+        costs: dict[str, float] = {}
+        for name, store in self._stores():
+            stats = self.engine.stats(store)
+            costs[name] = _cost(stats, self._before[name])
+            self._before[name] = stats
+        cleaning = any(cost > 1.0 for name, cost in costs.items() if name != "main")
+        if cleaning:
+            self._judge_placement(costs)
+            self._judge_victim(costs)
+        modes = {
+            PLACEMENT: self.placement.snapshot(self.now).mode,
+            VICTIM: self.victim.snapshot(self.now).mode,
+        }
+        return Window(self.now, costs.pop("main"), costs, modes)
+
+    def _judge_placement(self, costs: Mapping[str, float]) -> None:
+        default = costs[DEFAULT]
+        measured = {name: costs[name] for name in self.learner.candidates if name in costs}
+        self.learner.observe_costs({DEFAULT: default, **measured})
+        for name in self._hand_written:
+            self.learner.observe_costs(
+                {DEFAULT: default, "bandit": costs[name]}, policies={"bandit": name}
+            )
+        acting = self._acting_twin()
+        if acting is not None:
+            self.placement.report_twin(_fixed(default), _fixed(costs[acting]), self.now)
+
+    def _judge_victim(self, costs: Mapping[str, float]) -> None:
+        reference = costs[REFERENCE]
+        for choice in VICTIM_CHOICES:
+            name = choice.name.lower()
+            self._victim_costs[name] = 0.9 * self._victim_costs.get(name, 0) + 0.1 * costs[name]
+            self.victim_learner.observe_costs(
+                {DEFAULT: reference, "bandit": costs[name]}, policies={"bandit": name}
+            )
+        acting = self._recommended_victim
+        if acting is not None and acting.name.lower() in costs:
+            cost = costs[acting.name.lower()]
+            self.victim.report_twin(_fixed(reference), _fixed(cost), self.now)
+
+    # -- what is recommended ---------------------------------------------------
+
+    _acting: str | None = None
+    _recommended_victim: Victim | None = None
+
+    def _acting_twin(self) -> str | None:
+        """The twin that runs what is recommended for the main store."""
+        return self._acting
+
+    def _poison(self) -> Poison | None:
+        poison = self.options.poison
+        late = self.now >= self.options.poison_at * self.capacity
+        return poison if poison and late else None
+
+    def _published(self, programs: Mapping[int, Program]) -> dict[int, Program]:
+        """Programs for all streams; SepBIT's where there is none yet that separates."""
+        whole = policies.sepbit(self._sepbit_life())
+        whole.update((s, p) for s, p in programs.items() if self._separates(p))
+        return self._guarded(whole)
+
+    def _guarded(self, programs: Mapping[int, Program]) -> dict[int, Program]:
+        how = self._poison()
+        if how is None:
+            return dict(programs)
+        return {s: poisoned(p, how, self._rng) for s, p in programs.items()}
+
+    def _fill_twins(self) -> None:
+        for name in self.learner.candidates:
+            if name in self._twins:
+                self._load(name, self._published(self.learner.programs(name)))
+        for name, policy in self._hand_written.items():
+            self._load(name, self._guarded(policy.current()))
+
+    def _load(self, name: str, programs: Mapping[int, Program]) -> None:
+        for program in programs.values():
+            self.engine.set_program(self._twins[name], program)
+
+    def _recommend(self) -> None:
+        self._windows += 1
+        if self._windows % self.options.refresh == 0:
+            self._fill_twins()
+            self._recommend_placement()
+        self._recommend_victim()
+
+    def _recommend_placement(self) -> None:
+        expiry = self.now + self.capacity // 2
+        proposal = self.learner.propose(self.now, expiry)
+        if proposal is not None:
+            self._in_force = dict(proposal.programs)
+            self._acting = self._twin_of(proposal.candidate, proposal.programs)
+            self._version = (proposal.model_id, proposal.model_version)
+        elif self.learner.champion is None:
+            self._acting = None
+        if self._acting is not None:
+            programs = self._published(self._in_force)
+            for program in programs.values():
+                self._submit(self.placement, Kind.PROGRAM, expiry, program=program)
+            steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
+            self._mirror(programs if steered else None)
+
+    def _twin_of(self, candidate: str, programs: Mapping[int, Program]) -> str:
+        if candidate != "bandit":
+            return candidate
+        for name, policy in self._hand_written.items():
+            if dict(policy.current()) == dict(programs):
+                return name
+        return next(iter(self._hand_written))
+
+    def _mirror(self, programs: Mapping[int, Program] | None) -> None:
+        """Let the victim policies' twins place blocks as the main store does."""
+        for name in (REFERENCE, *(choice.name.lower() for choice in VICTIM_CHOICES)):
+            if programs is None:
+                self.engine.set_placement(self._twins[name], Placement.TWO_LOGS)
+            else:
+                self.engine.set_placement(self._twins[name], Placement.PROGRAM)
+                self._load(name, programs)
+
+    def _recommend_victim(self) -> None:
+        expiry = self.now + self.capacity // 2
+        proposal = self.victim_learner.propose(self.now, expiry)
+        if proposal is not None:
+            self._recommended_victim = Victim(proposal.programs[0].nodes[0].value)
+        elif self.victim_learner.champion is None:
+            self._recommended_victim = None
+        how = self._poison()
+        if how is not None and self._victim_costs:
+            worst = max(self._victim_costs, key=lambda name: self._victim_costs[name])
+            self._recommended_victim = poisoned_victim(how, Victim[worst.upper()], self._rng)
+        if self._recommended_victim is not None:
+            self._submit(self.victim, Kind.CHOICE, expiry, value=int(self._recommended_victim))
+
+    def _submit(self, proxy: InProcessProxy, kind: Kind, expiry: int, **what: Any) -> None:
+        self._seq += 1
+        model_id, version = self._version if kind is Kind.PROGRAM else (1, 1)
+        proxy.submit(
+            Recommendation(
+                kind=kind,
+                seq=self._seq,
+                expiry=expiry,
+                model_id=model_id,
+                model_version=version,
+                **what,
+            ),
+            self.now,
+        )
+
+
+def _cost(after: StoreStats, before: StoreStats) -> float:
+    user, moved = after.since(before)
+    return 1.0 + moved / user if user else 1.0
+
+
+def _fixed(cost: float) -> int:
+    return int(np.rint(cost * COST_UNIT))
