@@ -111,7 +111,7 @@ static inline const struct mlp_slot *mlp_acting(const struct mlp_proxy *p,
 	const struct mlp_slot *slot;
 
 	slot = &p->slot[stream][mlp_load_acquire(&p->active[stream])];
-	return mlp_likely(slot->valid && now <= slot->expiry) ? slot : 0;
+	return mlp_likely(slot->valid && now <= slot->expiry) ? slot : NULL;
 }
 
 static inline void *mlp_slot_memory(const struct mlp_proxy *p, __u32 stream, __u32 which)

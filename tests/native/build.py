@@ -25,6 +25,7 @@ def build(driver: str, target: Path, *, sanitise: bool = True) -> Path:
             *("-std=gnu11", "-Wall", "-Wextra", "-Werror"),
             *("-o", str(target), str(ROOT / f"tests/native/{driver}.c"), *map(str, sources)),
             "-lm",
+            "-lpthread",
         ],
         check=True,
     )

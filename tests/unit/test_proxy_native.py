@@ -62,6 +62,13 @@ def test_random_walks_over_the_api(driver):
     assert done.stdout == "1000 walks, no finding\n"
 
 
+def test_a_reader_beside_the_producer_never_sees_a_torn_record(driver):
+    done = subprocess.run(
+        [driver("ring"), "200000"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("noise", ["iid", "ar5", "ar", "lognormal"])
 @pytest.mark.parametrize("source", ["gated", "partition"])
 def test_a_model_that_is_no_better_is_promoted_in_at_most_alpha_of_the_runs(trust, source, noise):
