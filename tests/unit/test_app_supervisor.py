@@ -257,6 +257,14 @@ async def test_operator_emergency_reaches_the_proxy_of_a_hung_step(tmp_path: Pat
         assert proxy.snapshot(5).mode is Mode.EMERGENCY
 
 
+async def test_operator_emergency_of_a_finished_subsystem_is_no_error(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        s = b.add("a", steps=2)
+        await until(s.settled.is_set)
+        assert await s.emergency(True) == ["a.demo"]
+        assert b.mode("a") == "emergency"
+
+
 async def test_overrides_reach_the_proxy(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         s = b.add("a", overrides={"a.demo": {"alpha": 7, "budget": 9}})

@@ -149,6 +149,7 @@ class Supervisor:
         self._watched: dict[str, _Watched] = {}
         self._holds: dict[str, bool] = {}
         self._hold_all = False
+        self._over = False
         self._guard = Worker(f"mlproxy-guard-{self.name}")
         self._current: _Run | None = None
         self._last_report = float("-inf")
@@ -173,6 +174,7 @@ class Supervisor:
                 self.failure = None
                 self._tell("restarted", message=f"restart {self.restarts}")
         finally:
+            self._over = True
             if self._current is not None:
                 self._current.worker.close()
             self._guard.close()
@@ -409,8 +411,8 @@ class Supervisor:
             self._holds[proxy] = on
         names = {n: on for n in self._watched if proxy in (None, n)}
         run = self._current
-        if run is None or not names:
-            return sorted(names)
+        if run is None or not names or self._over:
+            return sorted(names)  # none yet, or all of them stopped for good
         if self.state == "running":
             try:
                 await run.worker.call(lambda: self._apply(run, names), GUARD_SECONDS)
