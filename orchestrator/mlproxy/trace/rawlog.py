@@ -36,6 +36,8 @@ SLOT = np.dtype(
     ]
 )
 NAME_AT = 40
+MOST_OFFSET = np.uint64(1 << 61)
+MOST_LENGTH = np.uint64(1 << 44)
 
 RAW_OPEN, RAW_WRITE, RAW_TRUNCATE, RAW_DELETE, RAW_REPLACE, RAW_SYNC = range(1, 7)
 RAW_MAP, RAW_PUNCH, RAW_ALLOCATE, RAW_SYNC_ALL, RAW_UNKNOWN = range(7, 12)
@@ -215,7 +217,9 @@ def convert(
     size, emit = build.size, build.emit
     records = log.records
     ops, inodes = records["op"].tolist(), records["inode"].tolist()
-    offsets, lengths = records["offset"].tolist(), records["length"].tolist()
+    # A range may be "to the end of everything"; the format wants numbers that add up.
+    offsets = np.minimum(records["offset"], MOST_OFFSET).tolist()
+    lengths = np.minimum(records["length"], MOST_LENGTH).tolist()
     times = ((records["time"].astype(np.int64) - log.start_ns) // 1000).clip(0).tolist()
     for row, (op, inode, offset, length, time) in enumerate(
         zip(ops, inodes, offsets, lengths, times, strict=True)

@@ -83,6 +83,17 @@ struct slot {
 
 _Static_assert(sizeof(struct slot) == 64, "slots are 64 bytes");
 
+/* The library's own output, which is flushed behind our back. */
+#define STREAMS 256
+struct stream {
+	FILE *file;
+	off_t size; /* how much of it has been logged */
+};
+
+static struct stream streams[STREAMS];
+static _Atomic int streams_busy;
+static void stream_opened(FILE *file, const char *mode, const char *from);
+
 static struct log_header *head;
 static char log_path[PATH_MAX];
 static _Atomic int state; /* 0 not tried, 1 being tried, 2 on, 3 off */
@@ -155,7 +166,11 @@ __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
-	recording();
+	if (recording()) {
+		/* What the shell redirected into a file: the first two streams. */
+		stream_opened(stdout, "a", NULL);
+		stream_opened(stderr, "a", NULL);
+	}
 	errno = saved;
 }
 
@@ -252,6 +267,17 @@ static void wrote_at(int fd, off_t offset, ssize_t n)
 	errno = saved;
 }
 
+/* A program that writes to its output itself has that logged already. */
+static void stream_bypassed(int fd, off_t end)
+{
+	FILE *file = fd == STDOUT_FILENO ? stdout : stderr;
+	int i;
+
+	for (i = 0; i < STREAMS; i++)
+		if (streams[i].file == file && streams[i].size < end)
+			streams[i].size = end;
+}
+
 /* A write at the file position: where that now stands tells where it began. */
 static void wrote(int fd, ssize_t n)
 {
@@ -263,6 +289,8 @@ static void wrote(int fd, ssize_t n)
 		end = lseek(fd, 0, SEEK_CUR);
 		if (end >= n)
 			record(RAW_WRITE, st.st_ino, (uint64_t)(end - n), (uint64_t)n, NULL, 0);
+		if (fd == STDOUT_FILENO || fd == STDERR_FILENO)
+			stream_bypassed(fd, end);
 	}
 	errno = saved;
 }
@@ -745,15 +773,6 @@ EXPORT int close(int fd)
  * closed, or the program ends; rewriting in place through stdio stays unseen.
  */
 
-struct stream {
-	FILE *file;
-	off_t size; /* how much of it has been logged */
-};
-
-#define STREAMS 256
-static struct stream streams[STREAMS];
-static _Atomic int streams_busy;
-
 static void streams_lock(void)
 {
 	while (atomic_exchange_explicit(&streams_busy, 1, memory_order_acquire))
@@ -787,6 +806,17 @@ static void stream_opened(FILE *file, const char *mode, const char *from)
 		streams_unlock();
 	}
 	errno = saved;
+}
+
+static void stream_forget(const FILE *file)
+{
+	int i;
+
+	streams_lock();
+	for (i = 0; i < STREAMS; i++)
+		if (streams[i].file == file)
+			streams[i].file = NULL;
+	streams_unlock();
 }
 
 static int stream_known(const FILE *file)
@@ -842,6 +872,49 @@ EXPORT FILE *fdopen(int fd, const char *mode)
 
 	stream_opened(file, mode, NULL);
 	return file;
+}
+
+#define FREOPEN(name)                                                          \
+	EXPORT FILE *name(const char *path, const char *mode, FILE *old)       \
+	{                                                                      \
+		REAL(FILE *, #name, const char *, const char *, FILE *);       \
+		if (stream_known(old))                                         \
+			fflush(old);                                           \
+		stream_grown(old, 1);                                          \
+		FILE *file = real(path, mode, old);                            \
+		stream_opened(file, mode, path);                               \
+		return file;                                                   \
+	}
+FREOPEN(freopen)
+FREOPEN(freopen64)
+
+/* A program that puts a file in the place of its output writes there from now on. */
+static void output_moved(int fd)
+{
+	FILE *file = fd == STDOUT_FILENO ? stdout : fd == STDERR_FILENO ? stderr : NULL;
+
+	if (file && recording()) {
+		stream_forget(file);
+		stream_opened(file, "a", NULL);
+	}
+}
+
+EXPORT int dup2(int from, int to)
+{
+	REAL(int, "dup2", int, int);
+	int fd = real(from, to);
+
+	output_moved(fd);
+	return fd;
+}
+
+EXPORT int dup3(int from, int to, int flags)
+{
+	REAL(int, "dup3", int, int, int);
+	int fd = real(from, to, flags);
+
+	output_moved(fd);
+	return fd;
 }
 
 EXPORT int fflush(FILE *file)
