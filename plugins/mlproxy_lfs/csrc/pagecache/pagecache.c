@@ -73,7 +73,7 @@ static int32_t next_dirty(const uint8_t *flags, int32_t b, int32_t to)
 {
 	uint64_t eight;
 
-	while (b + 8 <= to) {
+	while (to - b >= 8) {
 		memcpy(&eight, flags + b, sizeof(eight));
 		if (eight & 0x0101010101010101ULL * DIRTY)
 			break;
