@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlproxy.errors import TraceError
 from mlproxy_lfs.compose import Looper, Part, Runs, interleave
 from mlproxy_lfs.pagecache import I32, WRITE, BlockStream, load_block_stream
 
@@ -90,12 +91,16 @@ def scale(
         burst: as for `mix`.
 
     Raises:
-        ValueError: if the stream's live peak does not fit, or nothing is written.
+        TraceError: `trace.does_not_fit` if the live peak is higher, or nothing is written.
     """
     limit = int(capacity_blocks * utilisation)
     peak = stream.live_peak_blocks
     if not 0 < peak <= limit:
-        raise ValueError(f"a live peak of {peak} blocks does not fit into {limit} blocks")
+        raise TraceError(
+            f"a stream with a live peak of {peak} blocks does not fit into {limit} blocks",
+            code="trace.does_not_fit",
+            hint="take a larger store or another recording" if peak else "nothing is written in it",
+        )
     rng = np.random.default_rng([seed, 0])
     copies = max(1, int(limit * ACTIVE_SHARE) // peak)
     cold = min(limit - copies * peak, total_writes)
@@ -114,7 +119,9 @@ def scale(
             over = (COLD_CAPACITIES * capacity_blocks - cold) / max(total_writes - cold, 1)
             yield _cold(stream, cold, min(1.0, over))
 
-    return interleave(parts(), burst, seed)
+    out = interleave(parts(), burst, seed)
+    assert out.live_peak_blocks <= limit
+    return out
 
 
 def _cold(stream: BlockStream, blocks: int, span: float) -> Part:

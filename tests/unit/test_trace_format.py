@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +145,23 @@ def test_a_future_version_is_told_apart() -> None:
     with pytest.raises(TraceError, match="version 2") as caught:
         parse_trace(bytes(data))
     assert (caught.value.code, caught.value.context["offset"]) == ("trace.version", 8)
+
+
+def test_unknown_flags_are_refused() -> None:
+    out = io.BytesIO()
+    TraceWriter(out).finish({})
+    data = bytearray(out.getvalue())
+    struct.pack_into("<H", data, 10, 0x8000)
+    with pytest.raises(TraceError, match="flags 0x8000") as caught:
+        parse_trace(bytes(data))
+    assert (caught.value.code, caught.value.context["offset"]) == ("trace.version", 10)
+
+
+def test_the_example_of_the_reference_runs() -> None:
+    page = Path(__file__).parents[2] / "docs/reference/trace-format.md"
+    tried = doctest.testfile(str(page), module_relative=False)
+    assert tried.attempted >= 8
+    assert tried.failed == 0
 
 
 @pytest.mark.parametrize("data", [b"", b"SQLite format 3\0", b"MLPTRACX" * 9])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlproxy.errors import TraceError
 from mlproxy_lfs import recorded
 from mlproxy_lfs.compose import Looper
 from mlproxy_lfs.pagecache import TRIM, WRITE, BlockStream, load_block_stream, with_peak
@@ -191,8 +192,9 @@ def test_cold_files_are_written_once_and_early() -> None:
 
 @pytest.mark.parametrize("capacity", [0, 10])
 def test_what_does_not_fit_is_refused(capacity: int) -> None:
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(TraceError) as caught:
         scale(a_stream(1), capacity, 100, 1)
+    assert caught.value.code == "trace.does_not_fit"
 
 
 @pytest.mark.parametrize("rates", [[1.0], [1.0, 0.0], []])

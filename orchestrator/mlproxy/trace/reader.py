@@ -192,13 +192,21 @@ def _header(data: bytes, path: str) -> tuple[int, int, int, dict[str, Any]]:
         raise _fail("not_a_trace", "this is not a trace file", path, 0)
     if len(data) < HEADER.size + CRC.size:
         raise _fail("truncated", "the file ends inside the header", path, len(data))
-    _, version, _flags, tenant, unit, text_bytes = HEADER.unpack_from(data)
+    _, version, flags, tenant, unit, text_bytes = HEADER.unpack_from(data)
     if version != VERSION:
         raise _fail(
             "version",
             f"format version {version}, this program reads {VERSION}",
             path,
             8,
+            "update mlproxy, or record again",
+        )
+    if flags:
+        raise _fail(
+            "version",
+            f"flags {flags:#x} that this program does not know",
+            path,
+            10,
             "update mlproxy, or record again",
         )
     end = HEADER.size + text_bytes

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -182,18 +183,17 @@ def record(
 
 def _run(argv: list[str], name: str, env: Mapping[str, str], cwd: Path | None) -> int:
     """Run the command; a keyboard interrupt is the command's business, not ours."""
-    held = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Handlers, unlike ignored signals, do not go over to the command.
+    main = threading.current_thread() is threading.main_thread()
+    held = signal.signal(signal.SIGINT, lambda *_: None) if main else None
     try:
         child = subprocess.Popen(  # noqa: S603 - running what we are given is the purpose
-            [name, *argv[1:]],
-            executable=argv[0],
-            env=dict(env),
-            cwd=cwd,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, held),  # noqa: PLW1509 - one thread
+            [name, *argv[1:]], executable=argv[0], env=dict(env), cwd=cwd
         )
         status = child.wait()
     finally:
-        signal.signal(signal.SIGINT, held)
+        if main:
+            signal.signal(signal.SIGINT, held)
     return 128 - status if status < 0 else status
 
 

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from rocksdict import DBCompressionType, Options, Rdict
 
 from mlproxy_lfs.recordings.generate.drivers import zipf_keys
 
@@ -19,6 +18,9 @@ KEYS = 120_000
 
 def main(folder: Path, operations: int, seed: int) -> None:
     """Load, then put and delete."""
+    # Only who records needs it; who imports this module to look at it does not.
+    from rocksdict import DBCompressionType, Options, Rdict
+
     rng = np.random.default_rng(seed)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
