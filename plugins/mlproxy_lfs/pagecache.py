@@ -204,4 +204,10 @@ def load_block_stream(path: str | Path, cache_blocks: int = 4096) -> BlockStream
 
 @lru_cache(maxsize=8)
 def _cached(path: str, cache_blocks: int, _changed: int) -> BlockStream:
-    return through_cache(read_trace(path), cache_blocks)
+    stream = through_cache(read_trace(path), cache_blocks)
+    # All callers get the same arrays.
+    for column in (stream.op, stream.file, stream.block, stream.count):
+        column.setflags(write=False)
+    for table in (stream.dir_id, stream.class_id, stream.writer):
+        table.setflags(write=False)
+    return stream

@@ -217,6 +217,21 @@ def test_the_recordings_are_those_of_the_manifest_and_small_enough() -> None:
     assert sum(p.stat().st_size for p in files.values()) <= 10 << 20
 
 
+def test_the_readme_has_the_figures_of_the_manifest() -> None:
+    lines = (RECORDINGS / "README.md").read_text().splitlines()
+    keys = ("events", "files", "block_writes_before_cache", "block_writes", "runs",
+            "live_peak_blocks", "file_bytes")  # fmt: skip
+    for name, row in MANIFEST.items():
+        assert f"| `{name}` | " + " | ".join(f"{row[k]:,}" for k in keys) + " |" in lines
+
+
+def test_what_is_loaded_twice_is_shared_and_cannot_be_changed() -> None:
+    stream = load_block_stream(RECORDINGS / "lsm.trace")
+    assert load_block_stream(RECORDINGS / "lsm.trace") is stream
+    with pytest.raises(ValueError, match="read-only"):
+        stream.block[0] = 1
+
+
 @pytest.mark.parametrize("name", recorded.SINGLE)
 def test_a_recording_gives_the_blocks_of_the_manifest(name: str) -> None:
     stream = load_block_stream(RECORDINGS / f"{name}.trace")

@@ -50,18 +50,35 @@ _SIMPLE = {
 }
 
 
+_RANDOM = re.compile(r"(?<=[._-])[A-Za-z0-9]{6}(?![A-Za-z0-9])")
+_PYTHON_RANDOM = re.compile(r"(?<![A-Za-z])tmp[a-z0-9_]{8}(?![a-z0-9_])")
+_PYTHON_SUFFIXED = re.compile(r"[a-z0-9_]{8}(?=\.tmp$)")
+_HEX = re.compile(r"(?<![0-9a-zA-Z])(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{6,}(?![a-zA-Z])")
+_DIGITS = re.compile(r"\d+")
+
+
+def _is_random(token: str, name: str) -> bool:
+    kinds = (any(map(str.isupper, token)), any(map(str.islower, token)), not token.isalpha())
+    return name.startswith("tmp") or sum(kinds) > 1
+
+
 def name_class(name: str) -> str:
     """Pattern of a name: what differs between files of one kind is taken out.
+
+    Hexadecimal strings of six and more become `%`, the random part of what mkstemp(3)
+    and Python's tempfile make becomes `?`, other numbers become `#`.
 
     >>> name_class("1763901823.M12P7.host"), name_class("pack-0a1b2c3d4e5f.idx")
     ('#.M#P#.host', 'pack-%.idx')
     >>> name_class("000123.ldb"), name_class("f0e1d2c3b4a59687")
     ('#.ldb', '%')
+    >>> name_class("tmp_obj_x1Yz9Q"), name_class("tmpk3v_9x0a.whl"), name_class("a.README")
+    ('tmp_obj_?', 'tmp?.whl', 'a.README')
     """
-    name = re.sub(
-        r"(?<![0-9a-zA-Z])(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{6,}(?![a-zA-Z])", "%", name
-    )
-    return re.sub(r"\d+", "#", name)
+    out = _RANDOM.sub(lambda m: "?" if _is_random(m[0], name) else m[0], name)
+    out = _PYTHON_RANDOM.sub("tmp?", out)
+    out = _PYTHON_SUFFIXED.sub("?", out)
+    return _DIGITS.sub("#", _HEX.sub("%", out))
 
 
 @dataclass(frozen=True)
