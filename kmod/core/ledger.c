@@ -157,7 +157,7 @@ static __u64 variance(const struct mlp_ledger *l, __u32 levels)
 	return v;
 }
 
-void mlp_ledger_bounds(const struct mlp_ledger *l, __u32 alpha, __u32 divisor,
+void mlp_ledger_bounds(const struct mlp_ledger *l, __u32 alpha, __u64 divisor,
 		       __u32 levels, struct mlp_bounds *out)
 {
 	__u64 v, log_q16, radius;
@@ -172,7 +172,8 @@ void mlp_ledger_bounds(const struct mlp_ledger *l, __u32 alpha, __u32 divisor,
 	}
 	v = mlp_uadd(variance(l, levels), l->prior);
 	log_q16 = mlp_log2_q16(v) - mlp_log2_q16(l->prior);
-	log_q16 += 2ULL * (mlp_log2_q16((__u64)MLP_PPM * divisor) - mlp_log2_q16(alpha));
+	log_q16 += 2ULL * (mlp_log2_q16(MLP_PPM) - mlp_log2_q16(alpha) +
+			   (__u64)mlp_log2_q16(divisor));
 	log_q16 = (log_q16 * LN2_Q16) >> 16;
 	/* Q8 * (Q8 of a Q16) = Q8 * Q16 */
 	radius = mlp_umul(mlp_sqrt_q8(v), mlp_sqrt_q8(log_q16)) >> 24;
