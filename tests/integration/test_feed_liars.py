@@ -63,12 +63,16 @@ class Liar:
     def __init__(self, serve: Serve) -> None:
         self._serve = serve
         self.connections = 0
+        self.writers: set[asyncio.StreamWriter] = set()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.add(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             await self._serve(reader, writer)
         writer.transport.abort()
+        await asyncio.sleep(0)
+        self.writers.discard(writer)
 
 
 @contextlib.asynccontextmanager
@@ -79,6 +83,9 @@ async def lying(serve: Serve, port: int = 0) -> AsyncIterator[tuple[Liar, int]]:
         yield liar, server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for writer in liar.writers:
+            writer.transport.abort()
+        await until(lambda: not liar.writers)
 
 
 async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -268,8 +275,7 @@ async def test_a_hanging_disk_holds_up_neither_emit_nor_the_loop(tmp_path, monke
     turns = 0
     async with feed_to(free_port(), tmp_path) as feed:
         feed.emit(model(0))
-        while not hung.is_set():
-            await asyncio.sleep(0)
+        await until(hung.is_set)
         for at in range(1, 10_001):
             feed.emit(model(at))
             if at % 100 == 0:

@@ -75,8 +75,26 @@ class EmbeddedBroker:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         from amqtt.broker import Broker
 
+        lines: set[asyncio.StreamWriter] = set()
+
+        class Cleaner(Broker):  # type: ignore[misc]  # amqtt is not typed for us
+            """Sees to it that no connection outlives its handler (amqtt leaves some)."""
+
+            async def stream_connected(
+                self,
+                reader: asyncio.StreamReader,
+                writer: asyncio.StreamWriter,
+                listener_name: str,
+            ) -> None:
+                lines.add(writer)
+                try:
+                    await super().stream_connected(reader, writer, listener_name)
+                finally:
+                    lines.discard(writer)
+                    writer.transport.abort()
+
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        broker = Broker(_configuration(self.port))
+        broker = Cleaner(_configuration(self.port))
         try:
             await broker.start()
         except Exception as exc:
@@ -84,7 +102,17 @@ class EmbeddedBroker:
         self.port = _port(broker)
         self._ready.set()
         await self._stop.wait()
-        await broker.shutdown()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await broker.shutdown()
+        finally:
+            for line in tuple(lines):
+                line.transport.abort()
+            # Transports close in the next turns of the loop; then it may end.
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if others:
+                await asyncio.wait(others, timeout=1.0)
+            await asyncio.sleep(0)
 
 
 def _configuration(port: int) -> dict[str, Any]:

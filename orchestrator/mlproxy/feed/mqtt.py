@@ -214,6 +214,11 @@ async def _abandon(client: aiomqtt.Client, entering: asyncio.Future[None]) -> No
 async def _leave(client: aiomqtt.Client) -> None:
     with contextlib.suppress(*_BROKEN):
         await client.__aexit__(None, None, None)
+    # aiomqtt keeps why the connection was lost in a future that complains when
+    # nobody has looked; we have seen it (as an exception) or do not care.
+    lost = client._disconnected  # noqa: SLF001
+    if lost.done() and not lost.cancelled():
+        lost.exception()
 
 
 def _text(exc: BaseException) -> str:
