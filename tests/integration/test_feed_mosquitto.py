@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 import jsonschema
@@ -503,6 +504,33 @@ async def test_a_wrong_password_is_reported_and_events_are_kept(tmp_path, make):
             await until(lambda: feed.status().spooled == 1)
         async with make(broker, username="daemon", password_file=str(secret)) as feed:
             await until(lambda: feed.status().sent["event"] == 1)
+
+
+async def test_the_shipped_access_list_lets_a_node_write_below_itself_only(tmp_path, make):
+    secret, passwd = tmp_path / "secret", tmp_path / "passwd"
+    secret.write_text("pw")
+    run("mosquitto_passwd", "-b", "-c", passwd, "box", "pw")
+    run("mosquitto_passwd", "-b", passwd, "other", "pw")
+    acl = Path(__file__).parents[2] / "configs/mosquitto/mlproxy.acl"
+    options = ["allow_anonymous false", f"password_file {passwd}", f"acl_file {acl}"]
+    with Mosquitto(tmp_path, options=options) as broker:
+        account = {"username": "box", "password_file": str(secret)}
+        seen = MqttTransport(Endpoint(broker.host, broker.port, **account), identifier=None)
+        await seen.connect()
+        await seen.subscribe("mlproxy/v1/box/status", qos=1)
+        messages = seen.messages()
+        intruder = MqttTransport(
+            Endpoint(broker.host, broker.port, "other", str(secret)), identifier=None
+        )
+        await intruder.connect()
+        await intruder.publish("mlproxy/v1/box/status", b"intruder", qos=1)
+        async with make(broker, **account) as feed:
+            feed.emit(mode(1))
+            await until(lambda: feed.status().sent["event"] == 1)
+            async with asyncio.timeout(SOON):
+                assert (await anext(messages)).payload == b"online"
+        await seen.close(clean=True)
+        await intruder.close(clean=True)
 
 
 # paho leaves the socket of a failed handshake to the garbage collector.
