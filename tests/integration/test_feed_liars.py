@@ -51,7 +51,7 @@ def model(at: int) -> ModelEvent:
     return ModelEvent(proxy="q", what="drift", candidate="tree", at=at)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - a status has no event to wait for
             await asyncio.sleep(0.01)
@@ -68,11 +68,13 @@ class Liar:
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writers.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await self._serve(reader, writer)
-        writer.transport.abort()
-        await asyncio.sleep(0)
-        self.writers.discard(writer)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            await asyncio.sleep(0)
+            self.writers.discard(writer)
 
 
 @contextlib.asynccontextmanager
@@ -163,12 +165,13 @@ async def sick_of_events(reader: asyncio.StreamReader, writer: asyncio.StreamWri
     writer.write(CONNACK)
     while True:
         head, body = await packet(reader)
-        topic_length = struct.unpack_from(">H", body)[0]
-        topic, rest = body[2 : 2 + topic_length], body[2 + topic_length :]
-        if b"/event/" in topic:
-            return
-        if head >> 4 == 3 and head & 0x06:
-            writer.write(bytes([0x40, 2]) + rest[:2])
+        if head >> 4 == 3:
+            topic_length = struct.unpack_from(">H", body)[0]
+            topic, rest = body[2 : 2 + topic_length], body[2 + topic_length :]
+            if b"/event/" in topic:
+                return
+            if head & 0x06:
+                writer.write(bytes([0x40, 2]) + rest[:2])
         elif head >> 4 == 8:
             writer.write(bytes([0x90, 3]) + body[:2] + b"\x01")
         await writer.drain()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import shutil
 import signal
@@ -40,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 INFO = InfoMessage(version="0.1.0", started_at="2026-02-06T12:00:00Z")
-SOON = 15.0
+SOON = 60.0
 
 
 class Clock:
@@ -533,8 +532,6 @@ async def test_the_shipped_access_list_lets_a_node_write_below_itself_only(tmp_p
         await intruder.close(clean=True)
 
 
-# paho leaves the socket of a failed handshake to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
 async def test_tls_checks_the_brokers_name(tmp_path, make):
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
@@ -550,4 +547,3 @@ async def test_tls_checks_the_brokers_name(tmp_path, make):
             await until(lambda: "CERTIFICATE_VERIFY_FAILED" in feed.status().last_error)
         async with make(broker, tls=True, ca_file=str(cert), host="localhost") as feed:
             await until(lambda: "match" in feed.status().last_error)
-    gc.collect()

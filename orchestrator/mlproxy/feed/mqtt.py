@@ -84,7 +84,19 @@ class Endpoint:
                 hint="feed.ca_file must name a PEM file",
             ) from exc
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _TlsLine
         return context
+
+
+class _TlsLine(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 class MqttTransport:
