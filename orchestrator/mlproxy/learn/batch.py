@@ -12,10 +12,12 @@ from mlproxy.learn.candidate import Features
 from mlproxy.learn.spec import DecisionSpec
 from mlproxy.proxy.types import RecordType
 
-__all__ = ("Label", "Labels", "decode", "features_of")
+__all__ = ("Columns", "Label", "Labels", "decode", "features_of")
 
 # stream, features, label, weight
 Label = tuple[int, Features, float, float]
+# The same by column: a tuple per label would only give the garbage collector work.
+Columns = tuple[list[int], list[Features], list[float], list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +25,38 @@ class Labels:
     """The LABEL records of one batch, in order.
 
     Attributes:
-        rows: one tuple (stream, features, label, weight) each.
-        matrix: their features, shape (n, 16).
+        columns: lists of streams, features, labels and weights.
+        matrix: their features, shape (n, most features of any stream).
         stream: their streams, shape (n,).
         weight: shape (n,).
         time: proxy times, shape (n,).
         skipped: labels of an unknown stream or with too few features.
     """
 
-    rows: list[Label]
+    columns: Columns
     matrix: npt.NDArray[np.int64]
     stream: npt.NDArray[np.int64]
     weight: npt.NDArray[np.float64]
     time: npt.NDArray[np.uint64]
     skipped: int
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    @property
+    def rows(self) -> list[Label]:
+        """The columns as one tuple (stream, features, label, weight) per label."""
+        return list(zip(*self.columns, strict=True))
+
+    def part(self, start: int, stop: int) -> Columns:
+        """The columns of labels `start` up to `stop`."""
+        streams, features, labels, weights = self.columns
+        return (
+            streams[start:stop],
+            features[start:stop],
+            labels[start:stop],
+            weights[start:stop],
+        )
 
 
 def decode(records: npt.NDArray[Any], spec: DecisionSpec) -> Labels:
@@ -54,25 +74,25 @@ def decode(records: npt.NDArray[Any], spec: DecisionSpec) -> Labels:
     enough = records["nr_features"] >= wanted[np.minimum(stream, len(wanted) - 1)]
     labels = records["type"] == int(RecordType.LABEL)
     take = labels & known & enough
-    chosen = records[take]
-    matrix = np.ascontiguousarray(chosen["features"], dtype=np.int64)
+    chosen = records if bool(take.all()) else records[take]
+    widest = int(wanted.max())
+    matrix = chosen["features"][:, :widest].astype(np.int64)
     stream = stream[take]
     y = np.clip(chosen["cost"] / spec.label_scale, spec.label_low, spec.label_high)
     weight = np.where(chosen["aux"] > 0, chosen["aux"], 1).astype(np.float64)
     keys = [range(count) for count in wanted.tolist()]
-    rows: list[Label] = [
-        (s, dict(zip(keys[s], values, strict=False)), target, w)
-        for s, values, target, w in zip(
-            stream.tolist(), matrix.tolist(), y.tolist(), weight.tolist(), strict=True
-        )
+    numbers = stream.tolist()
+    features: list[Features] = [
+        dict(zip(keys[s], values, strict=False))
+        for s, values in zip(numbers, matrix.tolist(), strict=True)
     ]
     return Labels(
-        rows,
+        (numbers, features, y.tolist(), weight.tolist()),
         matrix,
         stream,
         weight,
         chosen["time"],
-        int(labels.sum()) - len(rows),
+        int(labels.sum()) - len(numbers),
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mlproxy.errors import PluginError, ProgramError
 from mlproxy.events.types import ModelEvent
-from mlproxy.learn.batch import Label, decode, features_of
+from mlproxy.learn.batch import Columns, decode, features_of
 from mlproxy.learn.candidate import CandidateRecipe, Compiled
 from mlproxy.learn.compile import effort, evaluate_many, with_cuts
 from mlproxy.learn.cuts import find_cuts
@@ -147,31 +147,31 @@ class Learner:
                     window.add(of_stream, samples=True)
         labels = decode(records, self.spec)
         self._skipped += labels.skipped
-        if not labels.rows:
+        if not len(labels):
             return 0
         for number, window in enumerate(self._windows):
             of = labels.stream == number
             window.add(labels.matrix[of], labels.weight[of])
         start = 0
         every = self.policy.decide_every
-        while start < len(labels.rows):
+        while start < len(labels):
             # Decisions fall on fixed label counts, whatever the batches are.
             stop = start + every - self._labels % every
-            chunk = labels.rows[start:stop]
-            self._at = int(labels.time[start + len(chunk) - 1])
-            self._learn(chunk)
+            stop = min(stop, len(labels))
+            self._at = int(labels.time[stop - 1])
+            self._learn(labels.part(start, stop), stop - start)
             start = stop
             if self._labels % every == 0:
                 self._review()
-        return len(labels.rows)
+        return len(labels)
 
-    def _learn(self, rows: list[Label]) -> None:
+    def _learn(self, columns: Columns, count: int) -> None:
         for track in self._tracks.values():
             if not track.alive:
                 continue
             before = self._clock()
             try:
-                drifts = track.train(rows)
+                drifts = track.train(columns)
                 for found in drifts:
                     track.drifts += 1
                     track.drifted_at = self._labels
@@ -179,7 +179,7 @@ class Learner:
             except Exception as error:  # noqa: BLE001 - whatever a model does, the loop goes on
                 self._drop(track, f"{type(error).__name__}: {error}")
                 continue
-            track.account(self._clock() - before, len(rows))
+            track.account(self._clock() - before, count)
             for found in drifts:
                 self._emit(
                     "drift",
@@ -187,7 +187,7 @@ class Learner:
                     reason=f"stream {self.spec.streams[found.stream].name}: error rose from "
                     f"{found.before:.4g} to {found.after:.4g}",
                 )
-        self._labels += len(rows)
+        self._labels += count
         self._changes += 1
 
     def observe_cost(

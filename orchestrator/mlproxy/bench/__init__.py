@@ -1,0 +1,1 @@
+"""Benches: `mlproxy bench gc` and `mlproxy bench core`."""
