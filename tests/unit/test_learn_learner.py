@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -366,6 +367,7 @@ def test_the_champion_loses_its_privilege_when_it_drifts() -> None:
 def test_report_is_ready_for_json() -> None:
     it = learner(linear(), htr(), bandit([Policy("p", {})]))
     it.observe(labels(1, 300))
+    assert msgspec.json.encode(it.report())  # takes no numpy number
     text = json.dumps(it.report(), allow_nan=False)
     assert json.loads(text)["champion"] == it.champion
 

@@ -25,38 +25,44 @@ class Labels:
     """The LABEL records of one batch, in order.
 
     Attributes:
-        columns: lists of streams, features, labels and weights.
-        matrix: their features, shape (n, most features of any stream).
-        stream: their streams, shape (n,).
+        matrix: features, shape (n, most features of any stream).
+        stream: shape (n,).
+        label: in label units, shape (n,).
         weight: shape (n,).
         time: proxy times, shape (n,).
         skipped: labels of an unknown stream or with too few features.
+        widths: how many features each stream of the decision has.
     """
 
-    columns: Columns
     matrix: npt.NDArray[np.int64]
     stream: npt.NDArray[np.int64]
+    label: npt.NDArray[np.float64]
     weight: npt.NDArray[np.float64]
     time: npt.NDArray[np.uint64]
     skipped: int
+    widths: tuple[int, ...]
 
     def __len__(self) -> int:
-        return len(self.columns[0])
+        return len(self.stream)
 
     @property
     def rows(self) -> list[Label]:
-        """The columns as one tuple (stream, features, label, weight) per label."""
-        return list(zip(*self.columns, strict=True))
+        """All labels as tuples (stream, features, label, weight)."""
+        return list(zip(*self.part(0, len(self)), strict=True))
 
     def part(self, start: int, stop: int) -> Columns:
-        """The columns of labels `start` up to `stop`."""
-        streams, features, labels, weights = self.columns
-        return (
-            streams[start:stop],
-            features[start:stop],
-            labels[start:stop],
-            weights[start:stop],
-        )
+        """Streams, features, labels and weights of labels `start` up to `stop`.
+
+        Dicts are made here and not for the whole batch: some hundred at a time live
+        and die between two collections of the garbage collector.
+        """
+        keys = [range(width) for width in self.widths]
+        streams = self.stream[start:stop].tolist()
+        features: list[Features] = [
+            dict(zip(keys[stream], values, strict=False))
+            for stream, values in zip(streams, self.matrix[start:stop].tolist(), strict=True)
+        ]
+        return streams, features, self.label[start:stop].tolist(), self.weight[start:stop].tolist()
 
 
 def decode(records: npt.NDArray[Any], spec: DecisionSpec) -> Labels:
@@ -80,19 +86,14 @@ def decode(records: npt.NDArray[Any], spec: DecisionSpec) -> Labels:
     stream = stream[take]
     y = np.clip(chosen["cost"] / spec.label_scale, spec.label_low, spec.label_high)
     weight = np.where(chosen["aux"] > 0, chosen["aux"], 1).astype(np.float64)
-    keys = [range(count) for count in wanted.tolist()]
-    numbers = stream.tolist()
-    features: list[Features] = [
-        dict(zip(keys[s], values, strict=False))
-        for s, values in zip(numbers, matrix.tolist(), strict=True)
-    ]
     return Labels(
-        (numbers, features, y.tolist(), weight.tolist()),
         matrix,
         stream,
+        y,
         weight,
         chosen["time"],
-        int(labels.sum()) - len(numbers),
+        int(labels.sum()) - len(stream),
+        tuple(wanted.tolist()),
     )
 
 
