@@ -16,7 +16,6 @@ from mlproxy.learn.compile import (
     Cell,
     assemble,
     effort,
-    evaluate_many,
     prune,
     quantise,
     step_cell,
@@ -48,7 +47,7 @@ def random_rows(seed: int, count: int = 400) -> np.ndarray:
 
 
 def assert_same(candidate, rows: np.ndarray) -> Program:
-    """River's quantised prediction == the core's answer == both other evaluators."""
+    """River's quantised prediction == the core's answer == the plain evaluator's."""
     compiled = candidate.compile(0)
     assert compiled.pruned == 0
     program = compiled.program
@@ -58,8 +57,7 @@ def assert_same(candidate, rows: np.ndarray) -> Program:
         for row in rows.tolist()
     ]
     assert eval_program(program, rows).tolist() == wanted
-    assert evaluate_many(program, rows.astype(np.int64)).tolist() == wanted
-    assert [program_sum(program, row) for row in rows.tolist()[:50]] == wanted[:50]
+    assert [program_sum(program, row) for row in rows.tolist()] == wanted
     return program
 
 
@@ -189,7 +187,9 @@ def test_step_function_has_each_value_up_to_its_threshold(
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(1, 8), st.integers(0, 8))
-def test_all_evaluators_agree_on_random_programs(seed: int, trees: int, cuts: int) -> None:
+def test_core_and_plain_evaluator_agree_on_random_programs(
+    seed: int, trees: int, cuts: int
+) -> None:
     rng = random.Random(seed)
 
     def grow(depth: int) -> Cell:
@@ -204,5 +204,3 @@ def test_all_evaluators_agree_on_random_programs(seed: int, trees: int, cuts: in
     check_program(program)
     rows = np.random.default_rng(seed).integers(-100, 100, (64, 4), dtype=np.int32)
     assert eval_program(program, rows).tolist() == [evaluate(program, r) for r in rows.tolist()]
-    sums = evaluate_many(program, rows.astype(np.int64))
-    assert sums.tolist() == [program_sum(program, row) for row in rows.tolist()]

@@ -34,7 +34,7 @@ class Labels:
         widths: how many features each stream of the decision has.
     """
 
-    matrix: npt.NDArray[np.int64]
+    matrix: npt.NDArray[np.int32]
     stream: npt.NDArray[np.int64]
     label: npt.NDArray[np.float64]
     weight: npt.NDArray[np.float64]
@@ -82,7 +82,7 @@ def decode(records: npt.NDArray[Any], spec: DecisionSpec) -> Labels:
     take = labels & known & enough
     chosen = records if bool(take.all()) else records[take]
     widest = int(wanted.max())
-    matrix = chosen["features"][:, :widest].astype(np.int64)
+    matrix = chosen["features"][:, :widest].astype(np.int32)
     stream = stream[take]
     y = np.clip(chosen["cost"] / spec.label_scale, spec.label_low, spec.label_high)
     weight = np.where(chosen["aux"] > 0, chosen["aux"], 1).astype(np.float64)
@@ -99,7 +99,7 @@ def decode(records: npt.NDArray[Any], spec: DecisionSpec) -> Labels:
 
 def features_of(
     records: npt.NDArray[Any], kind: RecordType
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """Streams and features of the records of one type: shapes (n,), (n, 16)."""
     chosen = records[records["type"] == int(kind)]
-    return chosen["stream"].astype(np.int64), chosen["features"].astype(np.int64)
+    return chosen["stream"].astype(np.int64), chosen["features"].astype(np.int32)

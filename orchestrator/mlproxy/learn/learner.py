@@ -14,12 +14,13 @@ from mlproxy.errors import PluginError, ProgramError
 from mlproxy.events.types import ModelEvent
 from mlproxy.learn.batch import Columns, decode, features_of
 from mlproxy.learn.candidate import CandidateRecipe, Compiled
-from mlproxy.learn.compile import effort, evaluate_many, with_cuts
+from mlproxy.learn.compile import effort, with_cuts
 from mlproxy.learn.cuts import find_cuts
 from mlproxy.learn.policy import ArbitrationPolicy, Standing, choose
 from mlproxy.learn.spec import DecisionSpec
 from mlproxy.learn.track import Track
 from mlproxy.learn.window import Window
+from mlproxy.proxy.program import eval_program
 from mlproxy.proxy.types import Kind, Program, Recommendation, RecordType
 
 __all__ = ("DEFAULT", "Learner", "Proposal")
@@ -387,7 +388,8 @@ class Learner:
             return compiled.program
         window = self._windows[stream]
         cuts = find_cuts(
-            evaluate_many(compiled.program, window.rows),
+            # Without cuts the action is the prediction. This also checks the program.
+            eval_program(compiled.program, window.rows),
             window.weights,
             self.spec.streams[stream].classes,
             track.cuts.get(stream) or self._first_cuts(stream),
