@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -119,6 +120,24 @@ def test_tree_over_the_node_limit_is_pruned_the_same_way_every_time() -> None:
     labels = np.array([y for _, y in stream(6, 500)])
     answer = eval_program(compiled.program, rows) / SPEC.value_scale
     assert np.mean((answer - labels) ** 2) < 0.2 * np.var(labels)
+
+
+@pytest.mark.parametrize("bins", [0, 256])
+def test_the_estimate_of_the_memory_is_about_right(bins: int) -> None:
+    labels = list(stream(3, 1500))
+    for x, y in labels[:20]:
+        TreeCandidate(SPEC, 1, bins=bins).learn_one(0, x, y, 1.0)
+    candidate = TreeCandidate(SPEC, 1, bins=bins)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for x, y in labels:
+            candidate.learn_one(0, x, y, 1.0)
+        used = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert candidate.size().bytes == pytest.approx(used, rel=0.5)
+    assert candidate.size().nodes == candidate._models[0].n_nodes
 
 
 def leaf(value: int, weight: float) -> Cell:
