@@ -38,7 +38,7 @@ __all__ = ("LearnRates", "learn_rate_ratio", "measure")
 
 _HIGH = 511
 _BATCH = 512
-_SHIFT = 1  # what TreeCandidate chooses for 256 bins over 0..511
+_BINS = 256  # as TreeCandidate
 
 
 def _spec() -> DecisionSpec:
@@ -89,7 +89,7 @@ def _models(spec: DecisionSpec) -> list[list[Any]]:
         "max_depth": 9,
         "grace_period": 150,
         "leaf_prediction": "mean",
-        "splitter": BinnedSplitter(_SHIFT),
+        "splitter": BinnedSplitter(_BINS),
     }
 
     def lines(stream: StreamSpec) -> Any:
