@@ -259,6 +259,8 @@ def test_a1_a_bandit_needs_no_labels_but_measured_cost() -> None:
         runs_cheap = it.programs("bandit") == cheap
         it.observe_costs({"default": 1.0, "model": 0.95, "bandit": 0.7 if runs_cheap else 1.4})
     assert it.champion == "bandit"
+    crowned = [event for event in it.take_events() if event.what == "champion"][-1]
+    assert (crowned.candidate, crowned.cost) == ("bandit", pytest.approx(0.7))
     proposal = it.propose(0, 100)
     assert proposal is not None
     assert dict(proposal.programs) == cheap
@@ -405,3 +407,22 @@ def test_events_carry_the_proxy_time_of_the_last_label() -> None:
     records["time"] = np.arange(100) + 7000
     it.observe(records)
     assert [(event.what, event.at) for event in it.take_events()] == [("champion", 7063)]
+
+
+def test_a_program_is_compiled_once_until_more_is_learned() -> None:
+    compiled = []
+
+    class Counting(Constant):
+        def compile(self, stream):
+            compiled.append(stream)
+            return super().compile(stream)
+
+    it = learner(CandidateRecipe("c", Counting))
+    it.observe(labels(1, 400))
+    it.programs("c")
+    it.observe_costs({"default": 1.0, "c": 0.9})
+    it.programs("c")
+    assert compiled == [0, 1]
+    it.observe(labels(2, 1))
+    it.programs("c")
+    assert compiled == [0, 1, 0, 1]

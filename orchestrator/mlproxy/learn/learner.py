@@ -107,7 +107,6 @@ class Learner:
         self._compared = False
         self._labels = 0
         self._skipped = 0
-        self._changes = 0
         self._at = 0
         self._events: list[ModelEvent] = []
         self._cache: dict[tuple[str, bool], tuple[int, dict[int, Program]]] = {}
@@ -189,7 +188,6 @@ class Learner:
                     f"{found.before:.4g} to {found.after:.4g}",
                 )
         self._labels += count
-        self._changes += 1
 
     def observe_cost(
         self, candidate: str, cost: float, weight: float = 1.0, *, policy: str = ""
@@ -232,7 +230,6 @@ class Learner:
                 track.candidate.observe_cost(cost, baseline, weight, (policies or {}).get(name, ""))
             except Exception as error:  # noqa: BLE001 - see _learn
                 self._drop(track, f"{type(error).__name__}: {error}")
-        self._changes += 1
         self._decide()
 
     # -- arbitration --------------------------------------------------------
@@ -321,7 +318,6 @@ class Learner:
         if not track.alive:
             return
         track.state, track.dropped_because = "dropped", reason
-        self._changes += 1
         self._emit("dropped", track, reason=reason)
         if self._champion == track.name:
             self._decide()
@@ -336,7 +332,7 @@ class Learner:
                 model_version=self._version,
                 reason=reason,
                 loss=track.loss.value or 0.0,
-                cost=track.cost.value or 0.0,
+                cost=self._cost_of(track) or 0.0,
                 at=self._at,
             )
         )
@@ -368,7 +364,8 @@ class Learner:
             return {}
         key = (track.name, best)
         cached = self._cache.get(key)
-        if cached is not None and cached[0] == self._changes:
+        # What predicts nothing changes with costs, or by itself, and is cheap to compile.
+        if cached is not None and cached[0] == self._labels and track.candidate.predicts:
             return cached[1]
         programs: dict[int, Program] = {}
         try:
@@ -380,7 +377,7 @@ class Learner:
         except Exception as error:  # noqa: BLE001 - see _learn
             self._drop(track, f"cannot be compiled: {error}")
             return {}
-        self._cache[key] = (self._changes, programs)
+        self._cache[key] = (self._labels, programs)
         return programs
 
     def _cut(self, track: Track, stream: int, compiled: Compiled) -> Program:
