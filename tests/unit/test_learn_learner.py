@@ -422,6 +422,7 @@ def test_a_program_is_compiled_once_until_more_is_learned() -> None:
     it.programs("c")
     it.observe_costs({"default": 1.0, "c": 0.9})
     it.programs("c")
+    assert it.propose(0, 10) is not None
     assert compiled == [0, 1]
     it.observe(labels(2, 1))
     it.programs("c")

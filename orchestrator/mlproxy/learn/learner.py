@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mlproxy.errors import PluginError, ProgramError
 from mlproxy.events.types import ModelEvent
 from mlproxy.learn.batch import Columns, decode, features_of
-from mlproxy.learn.candidate import CandidateRecipe, Compiled
+from mlproxy.learn.candidate import CandidateRecipe, Compiled, PredictorDefaults
 from mlproxy.learn.compile import effort, with_cuts
 from mlproxy.learn.cuts import find_cuts
 from mlproxy.learn.policy import ArbitrationPolicy, Standing, choose
@@ -362,6 +362,8 @@ class Learner:
     def _programs(self, track: Track, *, best: bool) -> dict[int, Program]:
         if not track.alive:
             return {}
+        if getattr(type(track.candidate), "compile_best", None) is PredictorDefaults.compile_best:
+            best = False
         key = (track.name, best)
         cached = self._cache.get(key)
         # What predicts nothing changes with costs, or by itself, and is cheap to compile.
