@@ -10,11 +10,12 @@ NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] plugin
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: help setup demo test lint fuzz clean
+.PHONY: help setup demo test lint fuzz docs clean
 help:
 	@echo "make demo    watch models learn on recorded write streams (sets itself up)"
 	@echo "make test    lint, types, all tests"
 	@echo "make fuzz    every parser and the core's API, SECONDS=60"
+	@echo "make docs    write the reference pages that come from the code"
 	@echo "make setup   virtual environment and native parts, in $(VENV)"
 	@echo "make clean   remove what was made"
 
@@ -48,6 +49,9 @@ test: lint
 
 fuzz: setup
 	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
+
+docs: setup
+	$(BIN)/python -m mlproxy.cli.reference docs
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -91,7 +91,7 @@ def mlproxy_commands(cli: click.Group) -> None:
     Thread: the command line's main thread. May not be async.
 
     Args:
-        cli: the top-level group; `cli.get_command(ctx, "bench")` gives a group.
+        cli: the top-level group; `mlproxy.cli.lazy.subgroup(cli, "bench")` gives one below.
 
     If it raises, the command line says so in one line on stderr and goes on
     without that plugin's commands.

@@ -44,6 +44,11 @@ SupervisorState = Literal[
     "starting", "running", "finished", "stopping", "stopped", "quarantined", "backoff"
 ]
 GUARD_SECONDS = 1.0
+_FAILED = {
+    "start": "plugin.start_failed",
+    "step": "plugin.step_failed",
+    "stop": "plugin.stop_failed",
+}
 MAX_BACKOFF = 60.0
 
 
@@ -202,6 +207,7 @@ class Supervisor:
             return False
         finally:
             run.worker.close()
+        self._emit_changes(StepResult())
         self._emit_states(final=True)
         return True
 
@@ -291,7 +297,7 @@ class Supervisor:
         except Exception as error:
             raise PluginError(
                 f"{type(error).__name__}: {error}",
-                code=f"plugin.{phase}_failed",
+                code=_FAILED[phase],
                 plugin=self.plugin,
                 phase=phase,
             ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from types import MappingProxyType
 
-__all__ = ("ExitCode", "exit_code")
+__all__ = ("ExitCode", "exit_code", "exit_codes")
 
 
 class ExitCode(enum.IntEnum):
@@ -48,3 +48,8 @@ def exit_code(code: str) -> ExitCode:
     if code.startswith("config."):
         return ExitCode.CONFIG
     return _BY_CODE.get(code, ExitCode.FAILURE)
+
+
+def exit_codes() -> dict[str, ExitCode]:
+    """The error codes that have an exit status of their own (all `config.*` have CONFIG)."""
+    return dict(_BY_CODE)

@@ -8,7 +8,11 @@ from typing import Any
 
 import click
 
-__all__ = ("LazyGroup",)
+from mlproxy.errors import PluginError
+
+__all__ = ("LazyGroup", "subgroup")
+
+ASKED = "mlproxy.plugins-asked"
 
 
 class LazyGroup(click.Group):
@@ -16,7 +20,8 @@ class LazyGroup(click.Group):
 
     Args:
         lazy: command name -> (`module:attribute`, one line of help).
-        plugins: also ask plugins for commands, when one is not known or all are listed.
+        plugins: also ask plugins for commands, when one is not known or for `--help`
+            (not for shell completion, which must be quick).
         args: for click.
         kwargs: for click.
     """
@@ -33,17 +38,15 @@ class LazyGroup(click.Group):
         self._plugins = plugins
 
     def _ask_plugins(self, ctx: click.Context) -> None:
-        if self._plugins:
-            self._plugins = False
+        root = ctx.find_root()
+        if self._plugins and isinstance(root.command, click.Group) and ASKED not in root.meta:
+            root.meta[ASKED] = True
             from mlproxy.cli.extend import add_plugin_commands
 
-            root = ctx.find_root().command
-            if isinstance(root, click.Group):
-                add_plugin_commands(root)
+            add_plugin_commands(root.command)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of all commands, sorted."""
-        self._ask_plugins(ctx)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Names of the known commands, sorted."""
         return sorted({*self._lazy, *self.commands})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -76,3 +79,21 @@ class LazyGroup(click.Group):
         if rows:
             with formatter.section("Commands"):
                 formatter.write_dl(rows)
+
+
+def subgroup(cli: click.Group, name: str) -> click.Group:
+    """The group `name` of the command line, for plugins that add commands to it.
+
+    Raises:
+        PluginError: `plugin.no_such_group`.
+    """
+    context = click.Context(cli)
+    context.meta[ASKED] = True
+    command = cli.get_command(context, name)
+    if not isinstance(command, click.Group):
+        raise PluginError(
+            f"mlproxy has no group {name!r}",
+            code="plugin.no_such_group",
+            hint="add a command of your own with cli.add_command",
+        )
+    return command

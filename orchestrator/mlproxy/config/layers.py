@@ -68,7 +68,7 @@ def key_lines(text: str) -> dict[Path_, int]:
     r"""Line numbers of the keys of a TOML text, as well as a line scanner can tell.
 
     Example:
-        >>> key_lines("[daemon]\\nnode = 'a'")[("daemon", "node")]
+        >>> key_lines("[daemon]\nnode = 'a'")[("daemon", "node")]
         2
     """
     lines: dict[Path_, int] = {}

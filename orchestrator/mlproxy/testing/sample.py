@@ -24,7 +24,6 @@ __all__ = ("RELEASE", "DemoOptions", "DemoSubsystem", "Fault", "demo_factory")
 
 Fault = Literal[
     "",
-    "create-raise",
     "start-raise",
     "start-hang",
     "start-bad",
