@@ -84,8 +84,8 @@ int mlp_config_check(const struct mlp_config *c, const char **bad)
 		return refuse(bad, "budget");
 	if (c->cooldown_max < c->cooldown)
 		return refuse(bad, "cooldown_max");
-	if (c->reserved32)
-		return refuse(bad, "reserved32");
+	if (c->noise_levels > MLP_LEVELS)
+		return refuse(bad, "noise_levels");
 	for (i = 0; i < 4; i++)
 		if (c->reserved[i])
 			return refuse(bad, "reserved");

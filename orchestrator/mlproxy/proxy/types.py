@@ -130,6 +130,7 @@ class ProxyConfig:
     nr_features: int = 0
     nr_streams: int = 1
     max_nodes: int = 1024
+    noise_levels: int = 7
     min: int = 0
     max: int = 1
     share_learning: int = 50_000
