@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +35,7 @@ __all__ = (
     "mode_event",
     "mode_events_from_records",
     "state_message",
+    "with_means",
     "word",
 )
 
@@ -51,29 +53,35 @@ def word(member: Mode | Reason | Reject) -> str:
     return member.name.lower().replace("_", "-")
 
 
-def evidence_data(source: str, evidence: Evidence) -> EvidenceData:
-    """Turn the core's fixed-point comparison into the feed's ratios."""
+def evidence_data(source: str, evidence: Evidence, unit: float = 1.0) -> EvidenceData:
+    """Turn the core's fixed-point comparison into costs and ratios.
+
+    Args:
+        source: `trial` or `twin`.
+        evidence: what the core says.
+        unit: fixed-point steps in one unit of the proxy's cost.
+    """
     return EvidenceData(
         source=source,
-        default_mean=float(evidence.default.mean),
-        model_mean=float(evidence.model.mean),
+        default_mean=evidence.default.mean / unit,
+        model_mean=evidence.model.mean / unit,
         default_count=evidence.default.count,
         model_count=evidence.model.count,
         pairs=evidence.pairs,
         saving_ratio=evidence.saving_ppm / PPM,
         lower_ratio=evidence.lower_ppm / PPM,
         upper_ratio=evidence.upper_ppm / PPM,
-        regret=float(evidence.regret),
+        regret=evidence.regret / unit,
     )
 
 
-def _both(snapshot: Snapshot) -> tuple[EvidenceData, ...]:
+def _both(snapshot: Snapshot, unit: float) -> tuple[EvidenceData, ...]:
     """The comparisons that hold any data: trial, twin."""
     found = (("trial", snapshot.trial), ("twin", snapshot.twin))
-    return tuple(evidence_data(s, e) for s, e in found if e.default.count or e.model.count)
+    return tuple(evidence_data(s, e, unit) for s, e in found if e.default.count or e.model.count)
 
 
-def mode_event(proxy: str, old: str, snapshot: Snapshot) -> ModeEvent:
+def mode_event(proxy: str, old: str, snapshot: Snapshot, unit: float = 1.0) -> ModeEvent:
     """The mode change from `old` (a word) that a snapshot shows, with the evidence it shows."""
     return ModeEvent(
         proxy=proxy,
@@ -84,12 +92,12 @@ def mode_event(proxy: str, old: str, snapshot: Snapshot) -> ModeEvent:
         mode_seq=snapshot.mode_seq,
         model_version=snapshot.model_version,
         latched=snapshot.latched,
-        evidence=_both(snapshot),
+        evidence=_both(snapshot, unit),
     )
 
 
 def mode_events_from_records(
-    config: ProxyConfig, records: Iterable[npt.NDArray[np.void]]
+    config: ProxyConfig, records: Iterable[npt.NDArray[np.void]], unit: float = 1.0
 ) -> list[ModeEvent]:
     """Turn the MODE records of a proxy's ring into events, in their order.
 
@@ -97,6 +105,7 @@ def mode_events_from_records(
         config: of the proxy that the records came from.
         records: arrays as `Proxy.peek` returns them (struct mlp_record); other
             record types are skipped.
+        unit: fixed-point steps in one unit of the proxy's cost.
 
     Returns:
         One event per MODE record, with the evidence that the core had when it
@@ -111,14 +120,14 @@ def mode_events_from_records(
             reason=word(Reason(int(row["default_action"]))),
             at=int(row["time"]),
             model_version=int(row["model_version"]),
-            evidence=_recorded(config, row),
+            evidence=_recorded(config, row, unit),
         )
         for part in records
         for row in part[part["type"] == RecordType.MODE]
     ]
 
 
-def _recorded(config: ProxyConfig, row: np.void) -> tuple[EvidenceData, ...]:
+def _recorded(config: ProxyConfig, row: np.void, unit: float) -> tuple[EvidenceData, ...]:
     """The evidence in a MODE record, as kmod/uapi/mlproxy.h lays it out."""
     pairs, more = int(row["unit"]), row["features"]
     if not pairs and not int(row["aux"]):
@@ -126,7 +135,9 @@ def _recorded(config: ProxyConfig, row: np.void) -> tuple[EvidenceData, ...]:
     whole = int(row["nr_features"]) >= MODE_FEATURES
 
     def wide(at: int) -> float:
-        return float(int(more[at + 1]) << 32 | int(more[at]) & 0xFFFF_FFFF) if whole else 0.0
+        if not whole:
+            return 0.0
+        return (int(more[at + 1]) << 32 | int(more[at]) & 0xFFFF_FFFF) / unit
 
     return (
         EvidenceData(
@@ -144,8 +155,52 @@ def _recorded(config: ProxyConfig, row: np.void) -> tuple[EvidenceData, ...]:
     )
 
 
+def with_means(event: ModeEvent, snapshots: Sequence[Snapshot], unit: float = 1.0) -> ModeEvent:
+    """Complete an event made of records without a unit.
+
+    The core's records carry the whole evidence, so its costs are only brought to
+    the unit. For one that has pairs and saving only, the snapshot whose count of
+    pairs is nearest gives means, counts, upper bound and regret.
+
+    Args:
+        event: as `mode_events_from_records` makes it without `unit`.
+        snapshots: taken just before and just after.
+        unit: fixed-point steps in one unit of the proxy's cost.
+    """
+    return msgspec.structs.replace(
+        event, evidence=tuple(_completed(part, snapshots, unit) for part in event.evidence)
+    )
+
+
+def _completed(part: EvidenceData, snapshots: Sequence[Snapshot], unit: float) -> EvidenceData:
+    if part.default_count or part.model_count:
+        return msgspec.structs.replace(
+            part,
+            default_mean=part.default_mean / unit,
+            model_mean=part.model_mean / unit,
+            regret=part.regret / unit,
+        )
+    sides = [s.twin if part.source == "twin" else s.trial for s in snapshots]
+    known = [evidence_data(part.source, e, unit) for e in sides if e.pairs]
+    if not known:
+        return part
+    near = min(known, key=lambda k: abs(k.pairs - part.pairs))
+    return msgspec.structs.replace(
+        near,
+        pairs=part.pairs,
+        saving_ratio=part.saving_ratio,
+        lower_ratio=part.lower_ratio,
+        upper_ratio=max(near.upper_ratio, part.saving_ratio),
+    )
+
+
 def changes(
-    proxy: str, old: Snapshot | None, new: Snapshot, *, with_mode: bool = True
+    proxy: str,
+    old: Snapshot | None,
+    new: Snapshot,
+    *,
+    with_mode: bool = True,
+    unit: float = 1.0,
 ) -> list[FeedEvent]:
     """Events between two snapshots of a proxy.
 
@@ -154,6 +209,7 @@ def changes(
         old: the earlier snapshot; None: the proxy has just started.
         new: the later one.
         with_mode: False when the subsystem itself tells of mode changes.
+        unit: fixed-point steps in one unit of the proxy's cost.
 
     Returns:
         At most one ModeEvent (several changes between two looks appear as one, with the
@@ -161,7 +217,7 @@ def changes(
     """
     events: list[FeedEvent] = []
     if with_mode and (old is None or old.mode_seq != new.mode_seq):
-        events.append(mode_event(proxy, word(old.mode if old else Mode.EMERGENCY), new))
+        events.append(mode_event(proxy, word(old.mode if old else Mode.EMERGENCY), new, unit))
     for reason, total in new.rejected.items():
         count = total - (old.rejected.get(reason, 0) if old else 0)
         if count > 0:
@@ -217,8 +273,9 @@ def state_message(
     guard: str,
     snapshot: Snapshot,
     models: Mapping[str, Any],
+    unit: float = 1.0,
 ) -> StateMessage:
-    """The retained picture of one proxy."""
+    """The retained picture of one proxy; costs in units of `unit` fixed-point steps."""
     total = sum(snapshot.mode_time) or 1
     drifts = models.get("drifts", 0)
     return StateMessage(
@@ -242,8 +299,8 @@ def state_message(
         model_version=snapshot.model_version,
         champion=champion_of(models),
         drifts=drifts if isinstance(drifts, int) else 0,
-        trial=evidence_data("trial", snapshot.trial),
-        twin=evidence_data("twin", snapshot.twin),
+        trial=evidence_data("trial", snapshot.trial, unit),
+        twin=evidence_data("twin", snapshot.twin, unit),
         ring_lost=snapshot.ring_lost,
         models=_candidates(models),
     )

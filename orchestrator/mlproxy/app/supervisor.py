@@ -34,7 +34,14 @@ from mlproxy.app.sinks import EventSink
 from mlproxy.app.worker import Worker
 from mlproxy.clock import Clock
 from mlproxy.errors import MlproxyError, PluginError
-from mlproxy.events.types import FeedEvent, MetricMessage, ModeEvent, ModelEvent, PluginEvent
+from mlproxy.events.types import (
+    FeedEvent,
+    MetricMessage,
+    ModeEvent,
+    ModelEvent,
+    PluginEvent,
+    StateMessage,
+)
 from mlproxy.proxy.types import Mode, Proxy, ProxyConfig, Reason, Snapshot
 from mlproxy.subsystem import StepResult, Subsystem, SubsystemContext, SubsystemFactory
 
@@ -482,10 +489,11 @@ class Supervisor:
                 continue
             messages: list[FeedEvent] = []
             if new is not old:
-                messages = changes(name, old, new, with_mode=not watched.own_modes)
+                with_mode = not watched.own_modes
+                messages = changes(name, old, new, with_mode=with_mode, unit=self._unit(name))
             if forced and watched.own_modes and watched.last_mode != word(new.mode):
                 # The subsystem can no longer tell of its own modes.
-                messages.append(mode_event(name, watched.last_mode, new))
+                messages.append(mode_event(name, watched.last_mode, new, self._unit(name)))
             for message in messages:
                 if isinstance(message, ModeEvent):
                     watched.told_modes.append((message.new, message.reason, message.at))
@@ -513,11 +521,15 @@ class Supervisor:
 
     def _emit_state(self, watched: _Watched) -> None:
         if watched.snapshot is not None:
-            self._sink.emit(
-                state_message(
-                    watched.config, self.name, watched.guard, watched.snapshot, watched.models
-                )
-            )
+            self._sink.emit(self._state(watched, watched.snapshot))
+
+    def _state(self, watched: _Watched, snapshot: Snapshot) -> StateMessage:
+        config = watched.config
+        unit = self._unit(config.name)
+        return state_message(config, self.name, watched.guard, snapshot, watched.models, unit)
+
+    def _unit(self, proxy: str) -> float:
+        return self._factory.cost_units.get(proxy, 1.0)
 
     def _tell(self, what: str, *, phase: str = "", code: str = "", message: str = "") -> None:
         self._sink.emit(
@@ -529,9 +541,7 @@ class Supervisor:
         proxies = {}
         for name, watched in self._watched.items():
             if watched.snapshot is not None:
-                message = state_message(
-                    watched.config, self.name, watched.guard, watched.snapshot, watched.models
-                )
+                message = self._state(watched, watched.snapshot)
                 proxies[name] = msgspec.to_builtins(message) | {"metrics": dict(watched.metrics)}
         return {
             "name": self.name,
