@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import shutil
 import signal
@@ -13,6 +12,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 import jsonschema
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 INFO = InfoMessage(version="0.1.0", started_at="2026-02-06T12:00:00Z")
-SOON = 15.0
+SOON = 60.0
 
 
 class Clock:
@@ -443,7 +443,7 @@ async def test_a_burst_goes_through_while_the_loop_turns(broker, make):
             turns += 1
         await reader.until(lambda: len(reader.payloads("event")) >= 10_000)
     assert [e.seq for e in reader.events(duplicates=True)] == list(range(1, 10_001))
-    assert turns > 625  # at least once per batch of 16
+    assert turns > 10_000 / 64  # at least once per batch
 
 
 async def test_a_late_will_of_a_lost_connection_is_corrected(broker, make):
@@ -505,8 +505,33 @@ async def test_a_wrong_password_is_reported_and_events_are_kept(tmp_path, make):
             await until(lambda: feed.status().sent["event"] == 1)
 
 
-# paho leaves the socket of a failed handshake to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_the_shipped_access_list_lets_a_node_write_below_itself_only(tmp_path, make):
+    secret, passwd = tmp_path / "secret", tmp_path / "passwd"
+    secret.write_text("pw")
+    run("mosquitto_passwd", "-b", "-c", passwd, "box", "pw")
+    run("mosquitto_passwd", "-b", passwd, "other", "pw")
+    acl = Path(__file__).parents[2] / "configs/mosquitto/mlproxy.acl"
+    options = ["allow_anonymous false", f"password_file {passwd}", f"acl_file {acl}"]
+    with Mosquitto(tmp_path, options=options) as broker:
+        account = {"username": "box", "password_file": str(secret)}
+        seen = MqttTransport(Endpoint(broker.host, broker.port, **account), identifier=None)
+        await seen.connect()
+        await seen.subscribe("mlproxy/v1/box/status", qos=1)
+        messages = seen.messages()
+        intruder = MqttTransport(
+            Endpoint(broker.host, broker.port, "other", str(secret)), identifier=None
+        )
+        await intruder.connect()
+        await intruder.publish("mlproxy/v1/box/status", b"intruder", qos=1)
+        async with make(broker, **account) as feed:
+            feed.emit(mode(1))
+            await until(lambda: feed.status().sent["event"] == 1)
+            async with asyncio.timeout(SOON):
+                assert (await anext(messages)).payload == b"online"
+        await seen.close(clean=True)
+        await intruder.close(clean=True)
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
 async def test_tls_checks_the_brokers_name(tmp_path, make):
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
@@ -522,4 +547,3 @@ async def test_tls_checks_the_brokers_name(tmp_path, make):
             await until(lambda: "CERTIFICATE_VERIFY_FAILED" in feed.status().last_error)
         async with make(broker, tls=True, ca_file=str(cert), host="localhost") as feed:
             await until(lambda: "match" in feed.status().last_error)
-    gc.collect()

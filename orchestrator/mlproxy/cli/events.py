@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ("group",)
 
+_RETRY_SECONDS = 1.0
+
 
 @click.group("events")
 def group() -> None:
@@ -45,6 +47,9 @@ def tail(
     **where: Any,
 ) -> None:
     """Print events as they arrive, until interrupted.
+
+    A broker that goes away is waited for; one that is not there at the start is
+    an error.
 
     Gaps in the sequence numbers (events lost between daemon and here) are
     reported on stderr when all proxies and kinds are watched.
@@ -95,27 +100,33 @@ async def _follow(
     from mlproxy.feed.mqtt import MqttTransport
     from mlproxy.feed.transport import TransportError
 
-    transport = MqttTransport(endpoint, identifier=None, queue=100_000)
-    gaps = GapWatch()
-    try:
-        await transport.connect()
-        await transport.subscribe(topic_filter, qos=1)
-        left = count
-        async for message in transport.messages():
-            line = _line(message.topic, message.payload, as_json, gaps if watch_gaps else None)
-            if line is None:
-                continue
-            click.echo(line)
-            if left is not None and (left := left - 1) == 0:
-                return
-    except TransportError as exc:
-        raise FeedError(
-            f"no connection to the broker {endpoint}: {exc}",
-            code="feed.unreachable",
-            hint="is the daemon (or the broker) running? see --host and --port",
-        ) from exc
-    finally:
-        await transport.close(clean=True)
+    gaps = GapWatch() if watch_gaps else None
+    left = count
+    came_up = False
+    while True:
+        transport = MqttTransport(endpoint, identifier=None, queue=100_000)
+        try:
+            await transport.connect()
+            await transport.subscribe(topic_filter, qos=1)
+            came_up = True
+            async for message in transport.messages():
+                line = _line(message.topic, message.payload, as_json, gaps)
+                if line is None:
+                    continue
+                click.echo(line)
+                if left is not None and (left := left - 1) == 0:
+                    return
+        except TransportError as exc:
+            if not came_up:
+                raise FeedError(
+                    f"no connection to the broker {endpoint}: {exc}",
+                    code="feed.unreachable",
+                    hint="is the daemon (or the broker) running? see --host and --port",
+                ) from exc
+            click.echo(f"-- lost the broker ({exc}), trying again --", err=True)
+            await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            await transport.close(clean=True)
 
 
 def _line(topic: str, payload: bytes, as_json: bool, gaps: Any) -> str | None:

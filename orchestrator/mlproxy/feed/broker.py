@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from mlproxy.errors import FeedError
@@ -75,8 +76,40 @@ class EmbeddedBroker:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         from amqtt.broker import Broker
 
+        lines: set[asyncio.StreamWriter] = set()
+
+        class Mended(Broker):  # type: ignore[misc]  # amqtt is not typed for us
+            """Mends what amqtt 0.12 does wrong when clients come and go."""
+
+            def __init__(self, configuration: dict[str, Any]) -> None:
+                super().__init__(configuration)
+                self._subscriptions = _Steady()
+                self._retained_messages = _Steady()
+
+            async def _publish_retained_messages_for_subscription(
+                self, subscription: tuple[str, int], session: Any
+            ) -> None:
+                # It is called with everybody's subscriptions for each new client.
+                owners = self._subscriptions.get(subscription[0], [])
+                if any(owner is session for owner, _ in owners):
+                    await super()._publish_retained_messages_for_subscription(subscription, session)
+
+            async def stream_connected(
+                self,
+                reader: asyncio.StreamReader,
+                writer: asyncio.StreamWriter,
+                listener_name: str,
+            ) -> None:
+                # No connection may outlive its handler.
+                lines.add(writer)
+                try:
+                    await super().stream_connected(reader, writer, listener_name)
+                finally:
+                    lines.discard(writer)
+                    writer.transport.abort()
+
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        broker = Broker(_configuration(self.port))
+        broker = Mended(_configuration(self.port))
         try:
             await broker.start()
         except Exception as exc:
@@ -84,7 +117,28 @@ class EmbeddedBroker:
         self.port = _port(broker)
         self._ready.set()
         await self._stop.wait()
-        await broker.shutdown()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await broker.shutdown()
+        finally:
+            for line in tuple(lines):
+                line.transport.abort()
+            # Transports close in the next turns of the loop; then it may end.
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if others:
+                await asyncio.wait(others, timeout=1.0)
+            await asyncio.sleep(0)
+
+
+class _Steady(dict[str, Any]):
+    """A dict that may change while somebody iterates over it (amqtt awaits in between)."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().keys()))
+
+    def items(self) -> Any:
+        """A copy of the items."""
+        return list(super().items())
 
 
 def _configuration(port: int) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class FeedConfig(BaseModel):
         default=1024, ge=1, le=1 << 20, description="metric messages kept while the broker is away"
     )
     inflight: int = Field(
-        default=16, ge=1, le=64, description="events sent before the first must be acknowledged"
+        default=64, ge=1, le=100, description="events sent before the first must be acknowledged"
     )
     keepalive_seconds: int = Field(
         default=10,

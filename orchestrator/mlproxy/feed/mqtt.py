@@ -24,7 +24,7 @@ from mlproxy.feed.transport import Received, TransportError, Will
 __all__ = ("Endpoint", "MqttTransport")
 
 _log = logging.getLogger("mlproxy.feed.mqtt")
-_log.setLevel(logging.ERROR)  # what matters arrives as an exception
+_log.disabled = True  # what matters arrives as an exception
 
 # What paho and aiomqtt let through besides MqttError when a broker lies:
 # packets that cannot be unpacked, a reply to nothing, a closed socket.
@@ -84,7 +84,19 @@ class Endpoint:
                 hint="feed.ca_file must name a PEM file",
             ) from exc
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _TlsLine
         return context
+
+
+class _TlsLine(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 class MqttTransport:
@@ -214,6 +226,11 @@ async def _abandon(client: aiomqtt.Client, entering: asyncio.Future[None]) -> No
 async def _leave(client: aiomqtt.Client) -> None:
     with contextlib.suppress(*_BROKEN):
         await client.__aexit__(None, None, None)
+    # aiomqtt keeps why the connection was lost in a future that complains when
+    # nobody has looked; we have seen it (as an exception) or do not care.
+    lost = client._disconnected  # noqa: SLF001
+    if lost.done() and not lost.cancelled():
+        lost.exception()
 
 
 def _text(exc: BaseException) -> str:

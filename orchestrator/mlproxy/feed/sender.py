@@ -119,8 +119,8 @@ class Sender:
                 await transport.publish(self._topics.status, ONLINE, qos=1, retain=True)
                 watcher = group.create_task(self._watch(transport), name="feed watch")
                 self._greet()
-                await self._pump(transport)
-                watcher.cancel()
+                await self._pump(transport, watcher)
+                await _end(watcher)
                 await transport.publish(self._topics.status, OFFLINE, qos=1, retain=True)
                 clean = True
         except* (TransportError, FeedError) as group_error:
@@ -152,10 +152,11 @@ class Sender:
                 await asyncio.sleep(0.2)
                 await transport.publish(self._topics.status, ONLINE, qos=1, retain=True)
 
-    async def _pump(self, transport: Transport) -> None:
+    async def _pump(self, transport: Transport, watcher: asyncio.Task[None]) -> None:
         loop = asyncio.get_running_loop()
         report_at = 0.0
-        while True:
+        # The group cancels us when the watcher fails; `_end` says why that may not do.
+        while not watcher.done():
             self._wake.clear()
             now = loop.time()
             if now >= report_at:
@@ -220,6 +221,13 @@ class Sender:
             if sent < len(batch):
                 self._outbox.count_drop(Counter(metric=len(batch) - sent))
         return bool(batch)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel until it is done: `asyncio.wait_for` of 3.11 may swallow a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.05)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -44,7 +44,13 @@ class Mosquitto:
     def __init__(self, directory: Path, *, port: int = 0, options: Sequence[str] = ()) -> None:
         self.port = port or free_port()
         self._config = directory / f"mosquitto-{self.port}.conf"
-        lines = [f"listener {self.port} {self.host}", *options]
+        # The last two as in configs/mosquitto: see there.
+        lines = [
+            f"listener {self.port} {self.host}",
+            *options,
+            "set_tcp_nodelay true",
+            "max_queued_messages 0",
+        ]
         if not any(line.startswith("allow_anonymous") for line in options):
             lines.append("allow_anonymous true")
         if os.geteuid() == 0:

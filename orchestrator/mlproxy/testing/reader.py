@@ -51,7 +51,7 @@ class FeedReader:
         self._task.cancel()
         await self._group.__aexit__(None, None, None)
 
-    async def until(self, done: Callable[[], bool], *, seconds: float = 15.0) -> None:
+    async def until(self, done: Callable[[], bool], *, seconds: float = 60.0) -> None:
         """Wait until `done()` holds, looking after each message.
 
         Raises:
