@@ -8,6 +8,7 @@ NATIVE_STAMP := $(VENV)/.native-stamp
 NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] plugins/*/csrc/*/*.[ch] \
 	orchestrator/mlproxy/*/csrc/*.[ch]) orchestrator/build_native.py
 SECONDS ?= 60
+SEED ?= 1
 
 .PHONY: help setup demo test lint fuzz docs clean
 help:
@@ -47,7 +48,7 @@ test: lint
 	$(BIN)/pytest
 
 fuzz: setup
-	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
 
 docs: setup
 	$(BIN)/python -m mlproxy.cli.reference docs

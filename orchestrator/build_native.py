@@ -97,7 +97,8 @@ def declarations(header: Path) -> str:
 
 
 TYPES = """
-typedef uint8_t __u8; typedef uint16_t __u16; typedef uint32_t __u32; typedef unsigned long long __u64;
+typedef uint8_t __u8; typedef uint16_t __u16;
+typedef uint32_t __u32; typedef unsigned long long __u64;
 typedef int32_t __s32; typedef long long __s64;
 """
 
@@ -105,12 +106,18 @@ typedef int32_t __s32; typedef long long __s64;
 def _constant_arrays(text: str) -> str:
     """Replace array sizes that are macros by their numbers, as cffi wants."""
     values: dict[str, str] = {}
-    headers = ("kmod/uapi/mlproxy.h", "kmod/core/mlproxy_core.h", "plugins/mlproxy_lfs/csrc/store.h")
+    headers = (
+        "kmod/uapi/mlproxy.h",
+        "kmod/core/mlproxy_core.h",
+        "plugins/mlproxy_lfs/csrc/store.h",
+    )
     for header in (ROOT / h for h in headers):
         if header.exists():
             source = header.read_text(encoding="utf-8")
             values.update(re.findall(r"#define\s+(\w+)\s+(\d+)\b", source))
-            values.update(re.findall(r"^\s*(MLP_\w+_NR|LFS_\w+_NR)\s*=\s*(\d+)", source, re.MULTILINE))
+            values.update(
+                re.findall(r"^\s*(MLP_\w+_NR|LFS_\w+_NR)\s*=\s*(\d+)", source, re.MULTILINE)
+            )
     return re.sub(r"\[(\w+)\]", lambda m: f"[{values.get(m.group(1), m.group(1))}]", text)
 
 
@@ -151,7 +158,18 @@ def build_shared(folder: str, target: str) -> Path | None:
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
     staged = out.with_name(out.name + ".new")
     subprocess.run(  # noqa: S603
-        [*compiler, *CFLAGS, "-O2", "-fPIC", "-shared", "-o", str(staged), *map(str, sources), "-ldl", "-lpthread"],
+        [
+            *compiler,
+            *CFLAGS,
+            "-O2",
+            "-fPIC",
+            "-shared",
+            "-o",
+            str(staged),
+            *map(str, sources),
+            "-ldl",
+            "-lpthread",
+        ],
         check=True,
     )
     staged.rename(out)

@@ -38,7 +38,7 @@ void mlp_decide(struct mlp_proxy *p, __u32 stream, const __s32 *features,
 		__u64 unit, __s32 default_action, __u64 now,
 		struct mlp_decision *out)
 {
-	const struct mlp_slot *slot = 0;
+	const struct mlp_slot *slot = NULL;
 
 	out->arm = MLP_ARM_DEFAULT;
 	out->action = default_action;
@@ -47,7 +47,7 @@ void mlp_decide(struct mlp_proxy *p, __u32 stream, const __s32 *features,
 	if (mlp_arm_of(p, unit, now) == MLP_ARM_MODEL) {
 		if (mlp_likely(stream < p->nr_streams))
 			slot = mlp_acting(p, stream, now);
-		if (mlp_likely(slot != 0)) {
+		if (mlp_likely(slot)) {
 			out->arm = MLP_ARM_MODEL;
 			out->model_version = slot->model_version;
 			if (p->kind == MLP_KIND_PROGRAM) {

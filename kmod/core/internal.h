@@ -44,9 +44,9 @@ struct mlp_court {
 
 /* What is usual here, so that noise is not taken for a spike; outlives modes. */
 struct mlp_usual {
-	__s64 cost;			/* trial: the default's fading mean */
-	__u64 spread;			/* fading mean of the distance from it; */
-	__u64 count;			/* twin: of the distance between the arms */
+	__s64 mean;			/* fading; trial: of the default's cost; */
+	__s64 spread;			/* twin: of model - default. Spread: fading */
+	__u64 count;			/* mean of the distance from that mean */
 };
 
 struct mlp_proxy {
@@ -79,6 +79,7 @@ struct mlp_proxy {
 	__u32 trips;
 	__u32 backoff;
 	__u32 attempts;
+	__u32 trusted_pairs;		/* of the evidence that promotes */
 	__u32 mode_seq;
 	__u64 mode_since;		/* also: evidence since */
 	__u64 state_since;
@@ -110,7 +111,7 @@ static inline const struct mlp_slot *mlp_acting(const struct mlp_proxy *p,
 	const struct mlp_slot *slot;
 
 	slot = &p->slot[stream][mlp_load_acquire(&p->active[stream])];
-	return mlp_likely(slot->valid && now <= slot->expiry) ? slot : 0;
+	return mlp_likely(slot->valid && now <= slot->expiry) ? slot : NULL;
 }
 
 static inline void *mlp_slot_memory(const struct mlp_proxy *p, __u32 stream, __u32 which)

@@ -136,12 +136,12 @@ static __u64 inflated(const struct mlp_ledger *l)
 	return mlp_umul(mlp_udiv(l->diff_square, 65536 - r), 65536 + r);
 }
 
-static __u64 variance(const struct mlp_ledger *l)
+static __u64 variance(const struct mlp_ledger *l, __u32 levels)
 {
 	__u64 v = inflated(l);
 	__u32 i;
 
-	for (i = 0; i < MLP_LEVELS; i++) {
+	for (i = 0; i < levels; i++) {
 		const struct mlp_level *level = &l->level[i];
 		__u64 mean_part, own;
 
@@ -157,8 +157,8 @@ static __u64 variance(const struct mlp_ledger *l)
 	return v;
 }
 
-void mlp_ledger_bounds(const struct mlp_ledger *l, __u32 alpha, __u32 divisor,
-		       struct mlp_bounds *out)
+void mlp_ledger_bounds(const struct mlp_ledger *l, __u32 alpha, __u64 divisor,
+		       __u32 levels, struct mlp_bounds *out)
 {
 	__u64 v, log_q16, radius;
 	__s64 base = l->base > 0 ? l->base : l->base < 0 ? -l->base : 1;
@@ -170,9 +170,10 @@ void mlp_ledger_bounds(const struct mlp_ledger *l, __u32 alpha, __u32 divisor,
 		out->upper_ppm = MLP_PPM_LIMIT;
 		return;
 	}
-	v = mlp_uadd(variance(l), l->prior);
+	v = mlp_uadd(variance(l, levels), l->prior);
 	log_q16 = mlp_log2_q16(v) - mlp_log2_q16(l->prior);
-	log_q16 += 2ULL * (mlp_log2_q16((__u64)MLP_PPM * divisor) - mlp_log2_q16(alpha));
+	log_q16 += 2ULL * (mlp_log2_q16(MLP_PPM) - mlp_log2_q16(alpha) +
+			   (__u64)mlp_log2_q16(divisor));
 	log_q16 = (log_q16 * LN2_Q16) >> 16;
 	/* Q8 * (Q8 of a Q16) = Q8 * Q16 */
 	radius = mlp_umul(mlp_sqrt_q8(v), mlp_sqrt_q8(log_q16)) >> 24;

@@ -81,7 +81,7 @@ struct mlp_config {
 	__u32 nr_features;		/* <= MLP_MAX_FEATURES */
 	__u32 nr_streams;		/* feature streams (programs side by side), 1..4 */
 	__u32 max_nodes;		/* PROGRAM: largest program; sizes the slots */
-	__u32 reserved32;
+	__u32 noise_levels;		/* noise may hang together over 2^n windows, 0..7 */
 	__s64 min;			/* VALUE, PROGRAM: range, within 32 bits; */
 	__s64 max;			/* CHOICE: 0..actions - 1; RANK: candidate ids */
 	__u32 share_learning;		/* ppm of units given to the model, 50000 */

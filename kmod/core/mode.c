@@ -168,6 +168,7 @@ static void enter(struct mlp_proxy *p, __u32 state, __u32 reason, __u64 now)
 	p->state = state;
 	p->state_since = now;
 	p->reason = reason;
+	p->trusted_pairs = 0;
 	p->mode_seq++;
 	if (mlp_mode_of(p) != old)
 		p->mode_since = now;

@@ -24,9 +24,10 @@ void mlp_evidence_reset(struct mlp_proxy *p)
 	p->reject_count = 0;
 }
 
-static __u32 divisor(const struct mlp_proxy *p)
+/* The sum over all attempts of 1 / divisor is one: alpha is never spent twice. */
+static __u64 divisor(const struct mlp_proxy *p)
 {
-	return (p->attempts + 1) * (p->attempts + 2);
+	return (p->attempts + 1ULL) * (p->attempts + 2ULL);
 }
 
 void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
@@ -35,7 +36,7 @@ void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
 	struct mlp_bounds bounds;
 
 	memset(out, 0, sizeof(*out));
-	mlp_ledger_bounds(&court->whole, p->cfg.alpha, divisor(p), &bounds);
+	mlp_ledger_bounds(&court->whole, p->cfg.alpha, divisor(p), p->cfg.noise_levels, &bounds);
 	mlp_ledger_arm(&court->whole, MLP_ARM_DEFAULT, &out->arm[MLP_ARM_DEFAULT]);
 	mlp_ledger_arm(&court->whole, MLP_ARM_MODEL, &out->arm[MLP_ARM_MODEL]);
 	out->pairs = court->whole.pairs;
@@ -52,16 +53,15 @@ static int promotes(const struct mlp_proxy *p, const struct mlp_court *c)
 }
 
 /* Fading means: over 16 windows, a plain mean while there are fewer. */
-static void learn_usual(struct mlp_usual *u, __s64 cost, __u64 distance)
+static void learn_usual(struct mlp_usual *u, __s64 value)
 {
-	__s64 n;
+	__s64 distance = u->count ? (__s64)mlp_abs(value - u->mean) : 0, n;
 
 	if (u->count < 16)
 		u->count++;
 	n = (__s64)u->count;
-	u->cost += mlp_sdiv(cost - u->cost, n);
-	u->spread = (__u64)((__s64)u->spread +
-			    mlp_sdiv((__s64)distance - (__s64)u->spread, n));
+	u->mean += mlp_sdiv(value - u->mean, n);
+	u->spread += mlp_sdiv(distance - u->spread, n);
 }
 
 /*
@@ -73,7 +73,7 @@ static int above(const struct mlp_proxy *p, const struct mlp_usual *u,
 		 __s64 reference, __s64 cost)
 {
 	__u64 allowed = mlp_share(mlp_abs(reference), p->cfg.spike);
-	__u64 usual = u->spread * 5 / 2;
+	__u64 usual = (__u64)u->spread * 5 / 2;
 
 	if (allowed < usual)
 		allowed = usual;
@@ -112,7 +112,7 @@ static int surely_worse(const struct mlp_proxy *p, const struct mlp_court *c)
 	__u32 i;
 
 	for (i = 0; i < 3; i++) {
-		mlp_ledger_bounds(each[i], p->cfg.alpha_demote, 1, &bounds);
+		mlp_ledger_bounds(each[i], p->cfg.alpha_demote, 1, p->cfg.noise_levels, &bounds);
 		if (each[i]->pairs && bounds.upper_ppm < below)
 			return 1;
 	}
@@ -127,18 +127,18 @@ static int surely_worse(const struct mlp_proxy *p, const struct mlp_court *c)
 static int surely_better(const struct mlp_proxy *p, const struct mlp_court *c)
 {
 	const struct mlp_ledger *each[3] = { &c->whole, &c->fast[0], &c->fast[1] };
-	__u64 n = mlp_udiv(c->seen, MLP_FAST_WINDOW);
+	__u64 n = c->seen / MLP_FAST_WINDOW;
 	struct mlp_bounds b;
 	__u32 i;
 
 	if (n > 1000)
 		n = 1000;
 	for (i = 0; i < 3; i++) {
-		__u32 tries = i ? (__u32)((n + 1) * (n + 2)) : 1;
+		__u64 tries = i ? (n + 1) * (n + 2) : 1;
 
 		if (each[i]->pairs < p->cfg.min_count)
 			continue;
-		mlp_ledger_bounds(each[i], p->cfg.alpha, 2 * tries * divisor(p), &b);
+		mlp_ledger_bounds(each[i], p->cfg.alpha, 2 * tries * divisor(p), p->cfg.noise_levels, &b);
 		if (b.lower_ppm > 0 && b.saving_ppm >= (__s64)p->cfg.min_effect)
 			return 1;
 	}
@@ -151,7 +151,7 @@ static void test_promotion(struct mlp_proxy *p, struct mlp_court *c, __u64 now)
 
 	if (c->whole.pairs < p->cfg.min_count)
 		return;
-	mlp_ledger_bounds(&c->whole, p->cfg.alpha, divisor(p), &b);
+	mlp_ledger_bounds(&c->whole, p->cfg.alpha, divisor(p), p->cfg.noise_levels, &b);
 	if (p->state >= MLP_STATE_COLLABORATION &&
 	    b.upper_ppm < (__s64)(p->cfg.min_effect / 2)) {
 		mlp_event(p, MLP_EVENT_NO_GAIN, MLP_REASON_NO_GAIN, now);
@@ -179,12 +179,21 @@ static void forget(struct mlp_proxy *p, struct mlp_court *c)
 		p->attempts++;
 }
 
+/* A long stay in trusted clears what went before. */
+static void forgive(struct mlp_proxy *p)
+{
+	if (p->state != MLP_STATE_TRUSTED || ++p->trusted_pairs != MLP_FORGIVE_PAIRS)
+		return;
+	p->trips = 0;
+	p->backoff = 0;
+	p->attempts = 0;
+}
+
 /* One more pair: @n windows of the model against the default's. */
 static void pair(struct mlp_proxy *p, struct mlp_court *c, __s64 cost_default,
 		 __s64 cost_model, __u32 n, __u64 now)
 {
 	__s64 excess = (cost_model - cost_default) * n;
-	__u32 seq = p->mode_seq;
 
 	c->seen++;
 	c->regret = mlp_sadd(c->regret, excess);
@@ -205,13 +214,7 @@ static void pair(struct mlp_proxy *p, struct mlp_court *c, __s64 cost_default,
 	}
 	if (promotes(p, c)) {
 		test_promotion(p, c, now);
-		if (p->mode_seq != seq)
-			return;
-		if (p->state == MLP_STATE_TRUSTED && c->seen == MLP_FORGIVE_PAIRS) {
-			p->trips = 0;
-			p->backoff = 0;
-			p->attempts = 0;
-		}
+		forgive(p);
 	}
 	forget(p, c);
 }
@@ -261,8 +264,8 @@ void mlp_report(struct mlp_proxy *p, __u32 arm, __u64 unit, __s64 cost, __u64 no
 		return;
 	mlp_ledger_cost(&c->whole, arm, cost);
 	if (arm == MLP_ARM_DEFAULT) {
-		learn_usual(u, cost, u->count ? mlp_abs(cost - u->cost) : 0);
-	} else if (mlp_live(p->state) && spiked(p, c, u, u->cost, cost)) {
+		learn_usual(u, cost);
+	} else if (mlp_live(p->state) && spiked(p, c, u, u->mean, cost)) {
 		mlp_event(p, MLP_EVENT_SPIKE, MLP_REASON_COST_SPIKE, now);
 		return;
 	}
@@ -297,6 +300,6 @@ void mlp_report_twin(struct mlp_proxy *p, __s64 cost_default, __s64 cost_model, 
 	}
 	/* A window that is too dear shall not become usual. */
 	if (u->count < MLP_USUAL_COUNT || !above(p, u, cost_default, cost_model))
-		learn_usual(u, cost_default, mlp_abs(cost_model - cost_default));
+		learn_usual(u, cost_model - cost_default);
 	pair(p, c, cost_default, cost_model, 1, now);
 }

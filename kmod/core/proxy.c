@@ -61,7 +61,7 @@ int mlp_config_check(const struct mlp_config *c, const char **bad)
 	REFUSE(!c->max_expiry, "max_expiry");
 	REFUSE(c->budget < 0, "budget");
 	REFUSE(c->cooldown_max < c->cooldown, "cooldown_max");
-	REFUSE(c->reserved32, "reserved32");
+	REFUSE(c->noise_levels > MLP_LEVELS, "noise_levels");
 	for (i = 0; i < 4; i++)
 		REFUSE(c->reserved[i], "reserved");
 	return 0;

@@ -36,6 +36,10 @@ class MlproxyError(Exception):
         self.hint = hint
         self.context = context
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process boundaries (benches), with their code.
+        return _rebuild, (type(self), self.args[0], self.code, self.hint, self.context)
+
     def __str__(self) -> str:
         text = f"[{self.code}] {self.args[0]}"
         return f"{text} ({self.hint})" if self.hint else text
@@ -69,6 +73,12 @@ class Problem:
         return asdict(self)
 
 
+def _rebuild(
+    kind: type[MlproxyError], message: str, code: str, hint: str, context: dict[str, object]
+) -> MlproxyError:
+    return kind(message, code=code, hint=hint, **context)
+
+
 class ConfigError(MlproxyError):
     """Raised when the configuration is invalid; `problems` holds all of them."""
 
@@ -83,6 +93,10 @@ class ConfigError(MlproxyError):
     ) -> None:
         super().__init__(message, code=code, hint=hint, **context)
         self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process boundaries (benches), with their code.
+        return _rebuild, (type(self), self.args[0], self.code, self.hint, self.context)
 
     def __str__(self) -> str:
         return "\n".join([super().__str__(), *(f"  {p}" for p in self.problems)])

@@ -73,12 +73,12 @@ class BlockStream:
 
 def _lib() -> tuple[Any, Any]:
     try:
-        from mlproxy_lfs import _pagecache
+        from mlproxy_lfs._pagecache import ffi, lib
     except ImportError as error:
         raise TraceError(
             "the page cache model has not been built", code="trace.native", hint="run make setup"
         ) from error
-    return _pagecache.ffi, _pagecache.lib
+    return ffi, lib
 
 
 def _ptr(ffi: Any, ctype: str, array: NDArray[Any]) -> Any:
@@ -134,7 +134,7 @@ def through_cache(trace: Trace, cache_blocks: int = 4096) -> BlockStream:
         cache_blocks: how many dirty blocks the cache holds, 4096 are 16 MiB.
 
     Raises:
-        TraceError: `trace.too-large` if the files have more than 2**28 blocks.
+        TraceError: `trace.too_large` if the files have more than 2**28 blocks.
         ValueError: if the cache has no room for a block.
     """
     if cache_blocks < 1:
@@ -149,7 +149,7 @@ def through_cache(trace: Trace, cache_blocks: int = 4096) -> BlockStream:
     if sizes.sum(dtype=np.float64) > MOST_BLOCKS or touched > MOST_BLOCKS:
         raise TraceError(
             "the recorded files are too large for the block store model",
-            code="trace.too-large",
+            code="trace.too_large",
             hint=f"at most {MOST_BLOCKS} blocks of {BLOCK} bytes",
         )
     bases = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
@@ -204,4 +204,10 @@ def load_block_stream(path: str | Path, cache_blocks: int = 4096) -> BlockStream
 
 @lru_cache(maxsize=8)
 def _cached(path: str, cache_blocks: int, _changed: int) -> BlockStream:
-    return through_cache(read_trace(path), cache_blocks)
+    stream = through_cache(read_trace(path), cache_blocks)
+    # All callers get the same arrays.
+    for column in (stream.op, stream.file, stream.block, stream.count):
+        column.setflags(write=False)
+    for table in (stream.dir_id, stream.class_id, stream.writer):
+        table.setflags(write=False)
+    return stream

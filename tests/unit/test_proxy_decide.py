@@ -1,5 +1,6 @@
 """Deciding: trial assignment, kinds, fallback, validation of recommendations."""
 
+import itertools
 import struct
 
 import numpy as np
@@ -73,14 +74,12 @@ def test_switchback_gives_whole_epochs_at_random():
     epochs = [arms[i * 10][0] for i in range(2000)]
     assert all(arms[i][0] is epochs[i // 10] for i in range(20_000))
     assert sum(epochs) == pytest.approx(1000, abs=100)
-    changes = sum(a is not b for a, b in zip(epochs, epochs[1:], strict=False))
+    changes = sum(a is not b for a, b in itertools.pairwise(epochs))
     assert changes == pytest.approx(1000, abs=100)
 
 
 def test_switchback_scores_neither_the_settling_nor_an_epoch_of_another_mode():
-    proxy = make(
-        mode=Mode.COLLABORATION, trial=Trial.SWITCHBACK, epoch=100, epoch_settle=250_000
-    )
+    proxy = make(mode=Mode.COLLABORATION, trial=Trial.SWITCHBACK, epoch=100, epoch_settle=250_000)
     proxy.set_mode(Mode.TRUSTED, Reason.OPERATOR, 150)
     for now, counted in ((160, 0), (199, 0), (200, 0), (224, 0), (225, 1), (299, 2), (310, 2)):
         proxy.report(Arm.DEFAULT, 0, 10, now)

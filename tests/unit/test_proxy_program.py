@@ -52,9 +52,7 @@ def programs(draw):
                 nodes.append(ProgramNode(draw(st.integers(0, features - 1)), draw(S32)))
                 pending += [(index, False, depth + 1), (index, True, depth + 1)]
             else:
-                nodes.append(
-                    ProgramNode(-1, draw(S32), confidence=draw(st.integers(0, 1000)))
-                )
+                nodes.append(ProgramNode(-1, draw(S32), confidence=draw(st.integers(0, 1000))))
             if parent is not None:
                 side = {"right": index} if is_right else {"left": index}
                 nodes[parent] = dataclasses.replace(nodes[parent], **side)

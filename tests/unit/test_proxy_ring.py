@@ -18,7 +18,9 @@ from mlproxy.proxy.layout import check_layout
 
 
 def make(capacity=8, **changes):
-    return InProcessProxy(ProxyConfig(**{"name": "r", "kind": Kind.CHOICE} | changes), capacity=capacity)
+    return InProcessProxy(
+        ProxyConfig(**{"name": "r", "kind": Kind.CHOICE} | changes), capacity=capacity
+    )
 
 
 def put(proxy, count, first=0):

@@ -35,6 +35,11 @@ lib = _core.lib
 _RECOMMENDATION: Final = struct.Struct("<HHIIIQQIHHqQQ")
 _ABI_VERSION: Final = 1
 _CACHE_LINE: Final = 64
+_SAME_NAME: Final = (
+    *("now", "mode_since", "mode_seq", "state", "trips", "attempts", "cooldown_until"),
+    *("fallbacks", "accepted", "last_heartbeat", "last_seq", "model_id", "model_version"),
+    *("ring_head", "ring_lost", "budget_used"),
+)
 
 
 def core_functions() -> dict[str, int]:
@@ -165,7 +170,7 @@ class InProcessProxy:
         if lib.mlp_config_check(native, bad):
             name = ffi.string(bad[0]).decode()
             raise ProxyError(
-                f"{name} = {getattr(config, name, None)!r} is not allowed for proxy {config.name!r}",
+                f"{config.name!r}: {name} = {getattr(config, name, None)!r} is not allowed",
                 code="proxy.config",
                 hint="docs/reference/proxy-core.md gives each field's range",
                 field=name,
@@ -330,10 +335,6 @@ class InProcessProxy:
         """Return everything a person or a feed wants to know."""
         s = ffi.new("struct mlp_snapshot *")
         lib.mlp_snapshot(self._p, s, now)
-        same = (
-            "now mode_since mode_seq trips fallbacks accepted last_heartbeat last_seq model_id"
-            " model_version ring_head ring_lost budget_used cooldown_until state attempts"
-        ).split()
         return Snapshot(
             mode=Mode(s.mode),
             reason=Reason(s.reason),
@@ -344,7 +345,7 @@ class InProcessProxy:
             rejected={r: s.rejected[r] for r in Reject if r is not Reject.NONE},
             trial=_evidence(s.trial),
             twin=_evidence(s.twin),
-            **{name: getattr(s, name) for name in same},
+            **{name: getattr(s, name) for name in _SAME_NAME},
         )
 
 

@@ -67,8 +67,8 @@ def check_layout(dtype: np.dtype[np.void], struct: str) -> None:
     ffi = _core.ffi
     ctype = ffi.typeof(struct)
     compiled = [(name, f.offset, ffi.sizeof(f.type)) for name, f in ctype.fields]
-    fields = dtype.fields or {}
-    ours = [(name, fields[name][1], fields[name][0].itemsize) for name in dtype.names or ()]
+    fields = dtype.fields
+    ours = [(n, fields[n][1], fields[n][0].itemsize) for n in dtype.names or () if fields]
     if compiled != ours or ffi.sizeof(ctype) != dtype.itemsize:
         raise ProxyError(
             f"{struct} was compiled with another layout than numpy reads",

@@ -130,6 +130,7 @@ class ProxyConfig:
     nr_features: int = 0
     nr_streams: int = 1
     max_nodes: int = 1024
+    noise_levels: int = 7
     min: int = 0
     max: int = 1
     share_learning: int = 50_000
@@ -269,29 +270,39 @@ class Proxy(Protocol):
     """
 
     @property
-    def config(self) -> ProxyConfig: ...
+    def config(self) -> ProxyConfig:
+        """What the proxy was made with."""
 
     @property
     def guard(self) -> str:
         """`in-process` or `kernel`: who falls back when the daemon dies."""
 
-    def start(self, now: int) -> None: ...
+    def start(self, now: int) -> None:
+        """Let the agent begin."""
 
-    def stop(self, now: int, reason: Reason = Reason.AGENT_GONE) -> None: ...
+    def stop(self, now: int, reason: Reason = Reason.AGENT_GONE) -> None:
+        """Give the default everything, until started again."""
 
-    def submit(self, recommendation: Recommendation, now: int) -> Reject: ...
+    def submit(self, recommendation: Recommendation, now: int) -> Reject:
+        """Hand a recommendation in; return why it was refused, or `Reject.NONE`."""
 
-    def heartbeat(self, now: int) -> None: ...
+    def heartbeat(self, now: int) -> None:
+        """Say that the agent is alive."""
 
-    def tick(self, now: int) -> None: ...
+    def tick(self, now: int) -> None:
+        """Let time pass: heartbeat limit, cooldown."""
 
-    def critical(self, on: bool, now: int) -> None: ...
+    def critical(self, on: bool, now: int) -> None:
+        """Say that the subsystem is in need, or no longer."""
 
-    def set_mode(self, mode: Mode, reason: Reason, now: int) -> None: ...
+    def set_mode(self, mode: Mode, reason: Reason, now: int) -> None:
+        """Set the mode by hand; refused while something holds emergency."""
 
-    def operator_emergency(self, on: bool, now: int) -> None: ...
+    def operator_emergency(self, on: bool, now: int) -> None:
+        """Force the default logic until taken back; off also clears the latch."""
 
-    def snapshot(self, now: int) -> Snapshot: ...
+    def snapshot(self, now: int) -> Snapshot:
+        """Return everything a person or a feed wants to know."""
 
     def peek(self) -> Sequence[npt.NDArray[np.void]]:
         """Unread records: one or two structured views into the ring, not copied.

@@ -36,6 +36,8 @@ SLOT = np.dtype(
     ]
 )
 NAME_AT = 40
+MOST_OFFSET = np.uint64(1 << 61)
+MOST_LENGTH = np.uint64(1 << 44)
 
 RAW_OPEN, RAW_WRITE, RAW_TRUNCATE, RAW_DELETE, RAW_REPLACE, RAW_SYNC = range(1, 7)
 RAW_MAP, RAW_PUNCH, RAW_ALLOCATE, RAW_SYNC_ALL, RAW_UNKNOWN = range(7, 12)
@@ -48,18 +50,35 @@ _SIMPLE = {
 }
 
 
+_RANDOM = re.compile(r"(?<=[._-])[A-Za-z0-9]{6}(?![A-Za-z0-9])")
+_PYTHON_RANDOM = re.compile(r"(?<![A-Za-z])tmp[a-z0-9_]{8}(?![a-z0-9_])")
+_PYTHON_SUFFIXED = re.compile(r"[a-z0-9_]{8}(?=\.tmp$)")
+_HEX = re.compile(r"(?<![0-9a-zA-Z])(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{6,}(?![a-zA-Z])")
+_DIGITS = re.compile(r"\d+")
+
+
+def _is_random(token: str, name: str) -> bool:
+    kinds = (any(map(str.isupper, token)), any(map(str.islower, token)), not token.isalpha())
+    return name.startswith("tmp") or sum(kinds) > 1
+
+
 def name_class(name: str) -> str:
     """Pattern of a name: what differs between files of one kind is taken out.
+
+    Hexadecimal strings of six and more become `%`, the random part of what mkstemp(3)
+    and Python's tempfile make becomes `?`, other numbers become `#`.
 
     >>> name_class("1763901823.M12P7.host"), name_class("pack-0a1b2c3d4e5f.idx")
     ('#.M#P#.host', 'pack-%.idx')
     >>> name_class("000123.ldb"), name_class("f0e1d2c3b4a59687")
     ('#.ldb', '%')
+    >>> name_class("tmp_obj_x1Yz9Q"), name_class("tmpk3v_9x0a.whl"), name_class("a.README")
+    ('tmp_obj_?', 'tmp?.whl', 'a.README')
     """
-    name = re.sub(
-        r"(?<![0-9a-zA-Z])(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{6,}(?![a-zA-Z])", "%", name
-    )
-    return re.sub(r"\d+", "#", name)
+    out = _RANDOM.sub(lambda m: "?" if _is_random(m[0], name) else m[0], name)
+    out = _PYTHON_RANDOM.sub("tmp?", out)
+    out = _PYTHON_SUFFIXED.sub("?", out)
+    return _DIGITS.sub("#", _HEX.sub("%", out))
 
 
 @dataclass(frozen=True)
@@ -215,7 +234,9 @@ def convert(
     size, emit = build.size, build.emit
     records = log.records
     ops, inodes = records["op"].tolist(), records["inode"].tolist()
-    offsets, lengths = records["offset"].tolist(), records["length"].tolist()
+    # A range may be "to the end of everything"; the format wants numbers that add up.
+    offsets = np.minimum(records["offset"], MOST_OFFSET).tolist()
+    lengths = np.minimum(records["length"], MOST_LENGTH).tolist()
     times = ((records["time"].astype(np.int64) - log.start_ns) // 1000).clip(0).tolist()
     for row, (op, inode, offset, length, time) in enumerate(
         zip(ops, inodes, offsets, lengths, times, strict=True)

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from mlproxy.trace.rawlog import (
     snapshot,
 )
 
-__all__ = ("Recording", "is_static", "record")
+__all__ = ("Recording", "check_output", "is_static", "record", "save")
 
 LIBRARY = Path(__file__).with_name("librecorder.so")
 LOG_LIMIT = 16 << 30
@@ -151,8 +152,13 @@ def record(
     with tempfile.TemporaryDirectory(prefix="mlproxy-trace-", dir=scratch) as folder:
         raw = Path(folder) / "log"
         _new_log(raw, root.stat().st_dev)
+        library = LIBRARY
+        if set(" :") & set(str(LIBRARY)):
+            # LD_PRELOAD is split there.
+            library = Path(folder) / LIBRARY.name
+            library.symlink_to(LIBRARY)
         preload = environ.get("LD_PRELOAD", "")
-        environ["LD_PRELOAD"] = f"{LIBRARY}:{preload}" if preload else str(LIBRARY)
+        environ["LD_PRELOAD"] = f"{library}:{preload}" if preload else str(library)
         environ["MLPROXY_TRACE_LOG"] = str(raw)
         try:
             status = _run([str(program), *command[1:]], command[0], environ, cwd)
@@ -177,28 +183,51 @@ def record(
 
 def _run(argv: list[str], name: str, env: Mapping[str, str], cwd: Path | None) -> int:
     """Run the command; a keyboard interrupt is the command's business, not ours."""
-    held = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Handlers, unlike ignored signals, do not go over to the command.
+    main = threading.current_thread() is threading.main_thread()
+    held = signal.signal(signal.SIGINT, lambda *_: None) if main else None
     try:
         child = subprocess.Popen(  # noqa: S603 - running what we are given is the purpose
-            [name, *argv[1:]],
-            executable=argv[0],
-            env=dict(env),
-            cwd=cwd,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, held),  # noqa: PLW1509 - one thread
+            [name, *argv[1:]], executable=argv[0], env=dict(env), cwd=cwd
         )
         status = child.wait()
     finally:
-        signal.signal(signal.SIGINT, held)
+        if main:
+            signal.signal(signal.SIGINT, held)
     return 128 - status if status < 0 else status
 
 
+def check_output(path: Path) -> None:
+    """Raise `trace.output` if the file could not be written when the run is over."""
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise TraceError(
+            f"{path}: cannot be written",
+            code="trace.output",
+            hint="choose a file in a directory that exists and is yours to write",
+            path=str(path),
+        )
+
+
 def save(recording: Recording, path: Path) -> None:
-    """Write a recording to a trace file."""
-    write_trace(
-        path,
-        recording.trace,
-        exit_status=recording.exit_status,
-        lost=recording.lost,
-        processes=recording.processes,
-        sizes=recording.check.to_json(),
-    )
+    """Write a recording to a trace file; an older one stays whole until then.
+
+    Raises:
+        TraceError: `trace.output`.
+    """
+    staged = path.with_name(path.name + ".new")
+    try:
+        write_trace(
+            staged,
+            recording.trace,
+            exit_status=recording.exit_status,
+            lost=recording.lost,
+            processes=recording.processes,
+            sizes=recording.check.to_json(),
+        )
+        staged.replace(path)
+    except OSError as error:
+        staged.unlink(missing_ok=True)
+        raise TraceError(
+            f"{path}: {error.strerror}", code="trace.output", path=str(path)
+        ) from error

@@ -68,6 +68,22 @@ static void cleaned(struct cache *c, struct file *f, int32_t blocks)
 		list_del(c, f);
 }
 
+/* Few blocks of a large file are dirty: look at eight at a time. */
+static int32_t next_dirty(const uint8_t *flags, int32_t b, int32_t to)
+{
+	uint64_t eight;
+
+	while (to - b >= 8) {
+		memcpy(&eight, flags + b, sizeof(eight));
+		if (eight & 0x0101010101010101ULL * DIRTY)
+			break;
+		b += 8;
+	}
+	while (b < to && !(flags[b] & DIRTY))
+		b++;
+	return b;
+}
+
 /* Write the dirty blocks of a file in [from, to), in order. */
 static int flush(struct cache *c, int32_t id, int32_t from, int32_t to)
 {
@@ -81,9 +97,7 @@ static int flush(struct cache *c, int32_t id, int32_t from, int32_t to)
 		from = f->low;
 	if (to > f->high)
 		to = f->high;
-	for (b = from; b < to; b++) {
-		if (!(flags[b] & DIRTY))
-			continue;
+	for (b = next_dirty(flags, from, to); b < to; b = next_dirty(flags, b, to)) {
 		for (start = b; b < to && flags[b] & DIRTY; b++)
 			flags[b] = STORED;
 		if (emit(c->out, RUN_WRITE, id, start, b - start))

@@ -19,8 +19,7 @@ from pathlib import Path
 from mlproxy.trace.record import record, save
 from mlproxy_lfs.pagecache import load_block_stream
 
-HERE = Path(__file__).resolve().parent
-OUT = HERE.parent
+OUT = Path(__file__).resolve().parent.parent
 # A coarse clock makes small files, and the model of the page cache does not look at it.
 TIME_UNIT_US = 1000
 
@@ -30,8 +29,8 @@ WORKLOADS: dict[str, tuple[str, ...]] = {
     "sqlite-delete": ("sqlite_load.py", "delete", "ROOT", "50000"),
     "mail": ("mail_load.py", "ROOT", "160000"),
     "lsm": ("lsm_load.py", "ROOT", "700000"),
-    "git": ("git_load.py", "ROOT", "900"),
-    "pip": ("pip_load.py", "ROOT", "CACHE", "120"),
+    "git": ("git_load.py", "ROOT", "1000"),
+    "pip": ("pip_load.py", "ROOT", "CACHE", "130"),
 }
 
 
@@ -55,7 +54,8 @@ def generate(name: str) -> dict[str, object]:
         cache.mkdir()
         places = {"ROOT": str(root), "CACHE": str(cache)}
         driver, *arguments = WORKLOADS[name]
-        command = [sys.executable, str(HERE / driver), *(places.get(a, a) for a in arguments)]
+        module = f"{__package__}.{driver.removesuffix('.py')}"
+        command = [sys.executable, "-m", module, *(places.get(a, a) for a in arguments)]
         recording = record(command, root=root, scratch=base, time_unit_us=TIME_UNIT_US)
         if recording.exit_status:
             sys.exit(f"{name}: the driver failed with status {recording.exit_status}")
@@ -89,9 +89,10 @@ def generate(name: str) -> dict[str, object]:
 def main(names: list[str]) -> None:
     """Record the named workloads, or all."""
     manifest = OUT / "manifest.json"
-    rows = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
     for name in names or WORKLOADS:
-        rows[name] = generate(name)
+        row = generate(name)
+        rows = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
+        rows[name] = row
         print(name, json.dumps(rows[name], sort_keys=True))
         manifest.write_text(json.dumps(rows, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

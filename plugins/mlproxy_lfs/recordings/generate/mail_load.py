@@ -1,4 +1,4 @@
-"""A maildir spool: python mail_load.py FOLDER MAILS.
+"""A maildir spool; arguments: FOLDER MAILS.
 
 Deliveries go tmp -> new -> cur, as a maildir wants, with fsync; the index log of
 the user gets a line each time. Users belong to three classes that keep mail for a
@@ -16,7 +16,7 @@ import numpy as np
 
 USERS = 20
 # class of a user -> mean life of a mail, in deliveries to the whole spool
-LIVES = (300.0, 3_000.0, 22_000.0)
+LIVES = (300.0, 3_000.0, 20_000.0)
 
 
 def main(folder: Path, mails: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""SQLite under random updates: python sqlite_load.py wal|delete FOLDER [TRANSACTIONS].
+"""SQLite under random updates; arguments: wal|delete FOLDER TRANSACTIONS.
 
 One table of accounts with two indices, loaded first, then transactions of four
 updates by zipf-skewed key, one insert and one delete, in either journal mode.
@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from drivers import zipf_keys
 
-ROWS = 190_000
+from mlproxy_lfs.recordings.generate.drivers import zipf_keys
+
+ROWS = 165_000
 UPDATES = 4
 
 
