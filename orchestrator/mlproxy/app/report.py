@@ -38,6 +38,7 @@ __all__ = (
 )
 
 PPM = 1_000_000
+MODE_FEATURES = 9
 
 
 def word(member: Mode | Reason | Reject) -> str:
@@ -72,11 +73,11 @@ def _both(snapshot: Snapshot) -> tuple[EvidenceData, ...]:
     return tuple(evidence_data(s, e) for s, e in found if e.default.count or e.model.count)
 
 
-def mode_event(proxy: str, old: Mode, snapshot: Snapshot) -> ModeEvent:
-    """The mode change that a snapshot shows, with the evidence it shows."""
+def mode_event(proxy: str, old: str, snapshot: Snapshot) -> ModeEvent:
+    """The mode change from `old` (a word) that a snapshot shows, with the evidence it shows."""
     return ModeEvent(
         proxy=proxy,
-        old=word(old),
+        old=old,
         new=word(snapshot.mode),
         reason=word(snapshot.reason),
         at=snapshot.mode_since,
@@ -98,25 +99,49 @@ def mode_events_from_records(
             record types are skipped.
 
     Returns:
-        One event per MODE record; the evidence is the record's own relative
-        saving (`aux`, parts per million). `mode_seq` is 0: records do not carry it.
+        One event per MODE record, with the evidence that the core had when it
+        decided (a snapshot taken later shows a comparison that has begun anew).
+        `mode_seq` is 0: records do not carry it.
     """
-    events: list[ModeEvent] = []
-    for part in records:
-        for row in part[part["type"] == RecordType.MODE]:
-            saving = int(row["aux"]) / PPM
-            events.append(
-                ModeEvent(
-                    proxy=config.name,
-                    old=word(Mode(int(row["stream"]))),
-                    new=word(Mode(int(row["mode"]))),
-                    reason=word(Reason(int(row["default_action"]))),
-                    at=int(row["time"]),
-                    model_version=int(row["model_version"]),
-                    evidence=(EvidenceData(source="record", saving_ratio=saving),),
-                )
-            )
-    return events
+    return [
+        ModeEvent(
+            proxy=config.name,
+            old=word(Mode(int(row["stream"]))),
+            new=word(Mode(int(row["mode"]))),
+            reason=word(Reason(int(row["default_action"]))),
+            at=int(row["time"]),
+            model_version=int(row["model_version"]),
+            evidence=_recorded(config, row),
+        )
+        for part in records
+        for row in part[part["type"] == RecordType.MODE]
+    ]
+
+
+def _recorded(config: ProxyConfig, row: np.void) -> tuple[EvidenceData, ...]:
+    """The evidence in a MODE record, as kmod/uapi/mlproxy.h lays it out."""
+    pairs, more = int(row["unit"]), row["features"]
+    if not pairs and not int(row["aux"]):
+        return ()
+    whole = int(row["nr_features"]) >= MODE_FEATURES
+
+    def wide(at: int) -> float:
+        return float(int(more[at + 1]) << 32 | int(more[at]) & 0xFFFF_FFFF) if whole else 0.0
+
+    return (
+        EvidenceData(
+            source="twin" if config.twin_gate else "trial",
+            default_mean=wide(3),
+            model_mean=wide(5),
+            default_count=int(more[1]) if whole else 0,
+            model_count=int(more[2]) if whole else 0,
+            pairs=pairs,
+            saving_ratio=int(row["aux"]) / PPM,
+            lower_ratio=int(row["cost"]) / PPM,
+            upper_ratio=int(more[0]) / PPM if whole else 0.0,
+            regret=wide(7),
+        ),
+    )
 
 
 def changes(
@@ -136,7 +161,7 @@ def changes(
     """
     events: list[FeedEvent] = []
     if with_mode and (old is None or old.mode_seq != new.mode_seq):
-        events.append(mode_event(proxy, old.mode if old else Mode.EMERGENCY, new))
+        events.append(mode_event(proxy, word(old.mode if old else Mode.EMERGENCY), new))
     for reason, total in new.rejected.items():
         count = total - (old.rejected.get(reason, 0) if old else 0)
         if count > 0:
