@@ -109,6 +109,8 @@ class SubsystemFactory:
         requires_api: range of `mlproxy.hookspecs.API_VERSION` it was made for.
         proxies: names of its proxies, so that `[proxy.<name>]` can be checked.
         enabled_by_default: whether it runs when the configuration is silent.
+        cost_units: proxy name -> fixed-point steps in one unit of its cost; what people
+            and the feed see is divided by it. 1 for a proxy that is not named.
     """
 
     name: str
@@ -118,3 +120,4 @@ class SubsystemFactory:
     requires_api: str = ">=1,<2"
     proxies: tuple[str, ...] = ()
     enabled_by_default: bool = True
+    cost_units: Mapping[str, float] = field(default_factory=dict)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -34,6 +35,7 @@ __all__ = (
     "mode_event",
     "mode_events_from_records",
     "state_message",
+    "with_means",
     "word",
 )
 
@@ -50,29 +52,35 @@ def word(member: Mode | Reason | Reject) -> str:
     return member.name.lower().replace("_", "-")
 
 
-def evidence_data(source: str, evidence: Evidence) -> EvidenceData:
-    """Turn the core's fixed-point comparison into the feed's ratios."""
+def evidence_data(source: str, evidence: Evidence, unit: float = 1.0) -> EvidenceData:
+    """Turn the core's fixed-point comparison into costs and ratios.
+
+    Args:
+        source: `trial` or `twin`.
+        evidence: what the core says.
+        unit: fixed-point steps in one unit of the proxy's cost.
+    """
     return EvidenceData(
         source=source,
-        default_mean=float(evidence.default.mean),
-        model_mean=float(evidence.model.mean),
+        default_mean=evidence.default.mean / unit,
+        model_mean=evidence.model.mean / unit,
         default_count=evidence.default.count,
         model_count=evidence.model.count,
         pairs=evidence.pairs,
         saving_ratio=evidence.saving_ppm / PPM,
         lower_ratio=evidence.lower_ppm / PPM,
         upper_ratio=evidence.upper_ppm / PPM,
-        regret=float(evidence.regret),
+        regret=evidence.regret / unit,
     )
 
 
-def _both(snapshot: Snapshot) -> tuple[EvidenceData, ...]:
+def _both(snapshot: Snapshot, unit: float) -> tuple[EvidenceData, ...]:
     """The comparisons that hold any data: trial, twin."""
     found = (("trial", snapshot.trial), ("twin", snapshot.twin))
-    return tuple(evidence_data(s, e) for s, e in found if e.default.count or e.model.count)
+    return tuple(evidence_data(s, e, unit) for s, e in found if e.default.count or e.model.count)
 
 
-def mode_event(proxy: str, old: Mode, snapshot: Snapshot) -> ModeEvent:
+def mode_event(proxy: str, old: Mode, snapshot: Snapshot, unit: float = 1.0) -> ModeEvent:
     """The mode change that a snapshot shows, with the evidence it shows."""
     return ModeEvent(
         proxy=proxy,
@@ -83,7 +91,7 @@ def mode_event(proxy: str, old: Mode, snapshot: Snapshot) -> ModeEvent:
         mode_seq=snapshot.mode_seq,
         model_version=snapshot.model_version,
         latched=snapshot.latched,
-        evidence=_both(snapshot),
+        evidence=_both(snapshot, unit),
     )
 
 
@@ -98,13 +106,21 @@ def mode_events_from_records(
             record types are skipped.
 
     Returns:
-        One event per MODE record; the evidence is the record's own relative
-        saving (`aux`, parts per million). `mode_seq` is 0: records do not carry it.
+        One event per MODE record, with the evidence that the record carries: how many
+        pairs, their relative saving and its lower bound, by the comparison that
+        promotes. It has no upper bound and no means (see `with_means`), and no
+        `mode_seq`: those are 0.
     """
+    source = "twin" if config.twin_gate else "trial"
     events: list[ModeEvent] = []
     for part in records:
         for row in part[part["type"] == RecordType.MODE]:
-            saving = int(row["aux"]) / PPM
+            shown = EvidenceData(
+                source=source,
+                pairs=int(row["unit"]),
+                saving_ratio=int(row["aux"]) / PPM,
+                lower_ratio=int(row["cost"]) / PPM,
+            )
             events.append(
                 ModeEvent(
                     proxy=config.name,
@@ -113,14 +129,56 @@ def mode_events_from_records(
                     reason=word(Reason(int(row["default_action"]))),
                     at=int(row["time"]),
                     model_version=int(row["model_version"]),
-                    evidence=(EvidenceData(source="record", saving_ratio=saving),),
+                    evidence=(shown,),
                 )
             )
     return events
 
 
+def with_means(event: ModeEvent, snapshots: Sequence[Snapshot], unit: float = 1.0) -> ModeEvent:
+    """Fill in what a MODE record has no room for from snapshots taken around it.
+
+    A change of mode often empties the ledger, so that the snapshot after it shows
+    nothing; the one before it lacks the last pair. Of both, the one whose count of
+    pairs is nearer to the record's gives means, counts, upper bound and regret.
+
+    Args:
+        event: as `mode_events_from_records` makes it.
+        snapshots: taken just before and just after.
+        unit: fixed-point steps in one unit of the proxy's cost.
+
+    Returns:
+        The event, without evidence of no pairs at all.
+    """
+    whole = []
+    for part in event.evidence:
+        if not part.pairs:
+            continue
+        known = [evidence_data(part.source, getattr(s, part.source), unit) for s in snapshots]
+        known = [k for k in known if k.pairs]
+        if not known:
+            whole.append(part)
+            continue
+        near = min(known, key=lambda k: abs(k.pairs - part.pairs))
+        whole.append(
+            msgspec.structs.replace(
+                near,
+                pairs=part.pairs,
+                saving_ratio=part.saving_ratio,
+                lower_ratio=part.lower_ratio,
+                upper_ratio=max(near.upper_ratio, part.saving_ratio),
+            )
+        )
+    return msgspec.structs.replace(event, evidence=tuple(whole))
+
+
 def changes(
-    proxy: str, old: Snapshot | None, new: Snapshot, *, with_mode: bool = True
+    proxy: str,
+    old: Snapshot | None,
+    new: Snapshot,
+    *,
+    with_mode: bool = True,
+    unit: float = 1.0,
 ) -> list[FeedEvent]:
     """Events between two snapshots of a proxy.
 
@@ -129,6 +187,7 @@ def changes(
         old: the earlier snapshot; None: the proxy has just started.
         new: the later one.
         with_mode: False when the subsystem itself tells of mode changes.
+        unit: fixed-point steps in one unit of the proxy's cost.
 
     Returns:
         At most one ModeEvent (several changes between two looks appear as one, with the
@@ -136,7 +195,7 @@ def changes(
     """
     events: list[FeedEvent] = []
     if with_mode and (old is None or old.mode_seq != new.mode_seq):
-        events.append(mode_event(proxy, old.mode if old else Mode.EMERGENCY, new))
+        events.append(mode_event(proxy, old.mode if old else Mode.EMERGENCY, new, unit))
     for reason, total in new.rejected.items():
         count = total - (old.rejected.get(reason, 0) if old else 0)
         if count > 0:
@@ -192,8 +251,10 @@ def state_message(
     guard: str,
     snapshot: Snapshot,
     models: Mapping[str, Any],
+    *,
+    unit: float = 1.0,
 ) -> StateMessage:
-    """The retained picture of one proxy."""
+    """The retained picture of one proxy; costs in units of `unit` fixed-point steps."""
     total = sum(snapshot.mode_time) or 1
     drifts = models.get("drifts", 0)
     return StateMessage(
@@ -217,8 +278,8 @@ def state_message(
         model_version=snapshot.model_version,
         champion=champion_of(models),
         drifts=drifts if isinstance(drifts, int) else 0,
-        trial=evidence_data("trial", snapshot.trial),
-        twin=evidence_data("twin", snapshot.twin),
+        trial=evidence_data("trial", snapshot.trial, unit),
+        twin=evidence_data("twin", snapshot.twin, unit),
         ring_lost=snapshot.ring_lost,
         models=_candidates(models),
     )

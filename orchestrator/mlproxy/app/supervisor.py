@@ -470,11 +470,12 @@ class Supervisor:
             if new is None or new is old:
                 continue
             with_mode = not watched.own_modes
-            for message in changes(name, old, new, with_mode=with_mode):
+            unit = self._unit(name)
+            for message in changes(name, old, new, with_mode=with_mode, unit=unit):
                 self._sink.emit(message)
             if forced and not with_mode and old is not None and old.mode != new.mode:
                 # The subsystem can no longer tell of its own modes.
-                self._sink.emit(mode_event(name, old.mode, new))
+                self._sink.emit(mode_event(name, old.mode, new, unit))
             champion = champion_event(name, watched.told_models, watched.models, new)
             if champion is not None and name not in own_champions:
                 self._sink.emit(champion)
@@ -493,11 +494,19 @@ class Supervisor:
                 if final:
                     watched.metrics = {}
 
+    def _unit(self, proxy: str) -> float:
+        return self._factory.cost_units.get(proxy, 1.0)
+
     def _emit_state(self, watched: _Watched) -> None:
         if watched.snapshot is not None:
             self._sink.emit(
                 state_message(
-                    watched.config, self.name, watched.guard, watched.snapshot, watched.models
+                    watched.config,
+                    self.name,
+                    watched.guard,
+                    watched.snapshot,
+                    watched.models,
+                    unit=self._unit(watched.config.name),
                 )
             )
 
@@ -512,7 +521,12 @@ class Supervisor:
         for name, watched in self._watched.items():
             if watched.snapshot is not None:
                 message = state_message(
-                    watched.config, self.name, watched.guard, watched.snapshot, watched.models
+                    watched.config,
+                    self.name,
+                    watched.guard,
+                    watched.snapshot,
+                    watched.models,
+                    unit=self._unit(watched.config.name),
                 )
                 proxies[name] = msgspec.to_builtins(message) | {"metrics": dict(watched.metrics)}
         return {
