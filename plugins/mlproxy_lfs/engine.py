@@ -196,9 +196,7 @@ class Engine:
         lib.lfs_set_core(self._engine, native)
         self._proxy = proxy  # keeps its memory alive
 
-    def set_labels(
-        self, *, user: int, gc: int, live: int, horizon: int, gc_store: int = 0
-    ) -> None:
+    def set_labels(self, *, user: int, gc: int, live: int, horizon: int, gc_store: int = 0) -> None:
         """Sample one in so many writes, relocations and (per write) live blocks."""
         lib.lfs_set_labels(self._engine, user, gc, live, horizon, gc_store)
 
@@ -266,6 +264,14 @@ class Engine:
                 code="lfs.full",
                 hint="give it more over-provisioning or fewer logs",
             )
+
+    def rewind(self) -> None:
+        """Let the workload begin again; blocks, history and clock stay as they are.
+
+        A block that lived at the end is written again when its turn comes: block
+        numbers are as many as live at once, so there is room for all of them.
+        """
+        self._at[0] = 0
 
     def stats(self, store: int) -> StoreStats:
         """Counters of one store."""
