@@ -10,7 +10,7 @@ NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] plugin
 SECONDS ?= 60
 SEED ?= 1
 
-.PHONY: help setup demo test lint fuzz docs clean
+.PHONY: help setup native demo test lint fuzz docs clean
 help:
 	@echo "make demo    watch models learn on recorded write streams (sets itself up)"
 	@echo "make test    lint, types, all tests"

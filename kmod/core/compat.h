@@ -13,6 +13,7 @@
 #include <linux/string.h>
 #include <asm/barrier.h>
 
+/* Barriers: who pairs with whom is said where they are used (ring.c, submit.c). */
 #define mlp_load_acquire(ptr)		smp_load_acquire(ptr)
 #define mlp_store_release(ptr, val)	smp_store_release(ptr, val)
 #define mlp_store(ptr, val)		WRITE_ONCE(*(ptr), val)

@@ -39,6 +39,7 @@ void mlp_decide(struct mlp_proxy *p, __u32 stream, const __s32 *features,
 		struct mlp_decision *out)
 {
 	const struct mlp_slot *slot = NULL;
+	const void *program;
 
 	out->arm = MLP_ARM_DEFAULT;
 	out->action = default_action;
@@ -51,9 +52,9 @@ void mlp_decide(struct mlp_proxy *p, __u32 stream, const __s32 *features,
 			out->arm = MLP_ARM_MODEL;
 			out->model_version = slot->model_version;
 			if (p->kind == MLP_KIND_PROGRAM) {
-				out->action = mlp_program_eval(
-					mlp_slot_memory(p, stream, slot - p->slot[stream]),
-					features, &out->confidence);
+				program = mlp_slot_memory(p, stream, slot - p->slot[stream]);
+				out->action = mlp_program_eval(program, features,
+							       &out->confidence);
 			} else {
 				out->action = (__s32)slot->value;
 				out->confidence = slot->confidence;

@@ -60,7 +60,7 @@ struct mlp_bounds {
 void mlp_ledger_reset(struct mlp_ledger *l);
 void mlp_ledger_cost(struct mlp_ledger *l, __u32 arm, __s64 cost);
 void mlp_ledger_pair(struct mlp_ledger *l, __s64 cost_default, __s64 cost_model);
-/* alpha in ppm, divided by @divisor. */
+/* alpha in ppm, divided by @divisor; batches of up to 2^@levels pairs. */
 void mlp_ledger_bounds(const struct mlp_ledger *l, __u32 alpha, __u64 divisor,
 		       __u32 levels, struct mlp_bounds *out);
 void mlp_ledger_arm(const struct mlp_ledger *l, __u32 arm, struct mlp_arm_stats *out);

@@ -133,6 +133,21 @@ static __u32 share_of(const struct mlp_proxy *p)
 	}
 }
 
+#define MLP_MODE_FEATURES	9	/* evidence in a MODE record's features */
+
+static __s32 saturated(__s64 value)
+{
+	if (value > 0x7fffffff)
+		return 0x7fffffff;
+	return value < -0x7fffffff ? -0x7fffffff : (__s32)value;
+}
+
+static void put64(__s32 *halves, __s64 value)
+{
+	halves[0] = (__s32)(__u32)(__u64)value;
+	halves[1] = (__s32)(__u32)((__u64)value >> 32);
+}
+
 static void publish_mode(struct mlp_proxy *p, __u32 old, __u32 reason, __u64 now)
 {
 	struct mlp_evidence evidence;
@@ -150,6 +165,13 @@ static void publish_mode(struct mlp_proxy *p, __u32 old, __u32 reason, __u64 now
 	rec.unit = evidence.pairs;
 	rec.cost = evidence.lower_ppm;
 	rec.aux = evidence.saving_ppm;
+	rec.nr_features = MLP_MODE_FEATURES;
+	rec.features[0] = saturated(evidence.upper_ppm);
+	rec.features[1] = saturated((__s64)(evidence.arm[MLP_ARM_DEFAULT].count & (~0ULL >> 1)));
+	rec.features[2] = saturated((__s64)(evidence.arm[MLP_ARM_MODEL].count & (~0ULL >> 1)));
+	put64(&rec.features[3], evidence.arm[MLP_ARM_DEFAULT].mean);
+	put64(&rec.features[5], evidence.arm[MLP_ARM_MODEL].mean);
+	put64(&rec.features[7], evidence.regret);
 	mlp_publish(p, &rec);
 }
 

@@ -30,13 +30,19 @@ static __u64 divisor(const struct mlp_proxy *p)
 	return (p->attempts + 1ULL) * (p->attempts + 2ULL);
 }
 
+static void bounds_of(const struct mlp_proxy *p, const struct mlp_ledger *l, __u32 alpha,
+		      __u64 share, struct mlp_bounds *out)
+{
+	mlp_ledger_bounds(l, alpha, share, p->cfg.noise_levels, out);
+}
+
 void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
 		     struct mlp_evidence *out)
 {
 	struct mlp_bounds bounds;
 
 	memset(out, 0, sizeof(*out));
-	mlp_ledger_bounds(&court->whole, p->cfg.alpha, divisor(p), p->cfg.noise_levels, &bounds);
+	bounds_of(p, &court->whole, p->cfg.alpha, divisor(p), &bounds);
 	mlp_ledger_arm(&court->whole, MLP_ARM_DEFAULT, &out->arm[MLP_ARM_DEFAULT]);
 	mlp_ledger_arm(&court->whole, MLP_ARM_MODEL, &out->arm[MLP_ARM_MODEL]);
 	out->pairs = court->whole.pairs;
@@ -112,7 +118,7 @@ static int surely_worse(const struct mlp_proxy *p, const struct mlp_court *c)
 	__u32 i;
 
 	for (i = 0; i < 3; i++) {
-		mlp_ledger_bounds(each[i], p->cfg.alpha_demote, 1, p->cfg.noise_levels, &bounds);
+		bounds_of(p, each[i], p->cfg.alpha_demote, 1, &bounds);
 		if (each[i]->pairs && bounds.upper_ppm < below)
 			return 1;
 	}
@@ -138,7 +144,7 @@ static int surely_better(const struct mlp_proxy *p, const struct mlp_court *c)
 
 		if (each[i]->pairs < p->cfg.min_count)
 			continue;
-		mlp_ledger_bounds(each[i], p->cfg.alpha, 2 * tries * divisor(p), p->cfg.noise_levels, &b);
+		bounds_of(p, each[i], p->cfg.alpha, 2 * tries * divisor(p), &b);
 		if (b.lower_ppm > 0 && b.saving_ppm >= (__s64)p->cfg.min_effect)
 			return 1;
 	}
@@ -151,7 +157,7 @@ static void test_promotion(struct mlp_proxy *p, struct mlp_court *c, __u64 now)
 
 	if (c->whole.pairs < p->cfg.min_count)
 		return;
-	mlp_ledger_bounds(&c->whole, p->cfg.alpha, divisor(p), p->cfg.noise_levels, &b);
+	bounds_of(p, &c->whole, p->cfg.alpha, divisor(p), &b);
 	if (p->state >= MLP_STATE_COLLABORATION &&
 	    b.upper_ppm < (__s64)(p->cfg.min_effect / 2)) {
 		mlp_event(p, MLP_EVENT_NO_GAIN, MLP_REASON_NO_GAIN, now);

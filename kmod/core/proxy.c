@@ -2,12 +2,12 @@
 /* Life cycle: configuration, start, stop, tick, heartbeat, snapshot. */
 #include "internal.h"
 
-#define REFUSE(test, field) do {		\
-	if (test) {				\
-		*bad = field;			\
-		return -EINVAL;			\
-	}					\
-} while (0)
+static int refuse(const char **bad, const char *field)
+{
+	if (bad)
+		*bad = field;
+	return -EINVAL;
+}
 
 static int check_kind(const struct mlp_config *c, const char **bad)
 {
@@ -18,52 +18,77 @@ static int check_kind(const struct mlp_config *c, const char **bad)
 		most = MLP_S64_MAX;
 	}
 	if (c->kind == MLP_KIND_CHOICE) {
-		REFUSE(c->min, "min");
-		REFUSE(c->max >= MLP_MAX_CHOICES, "max");
+		if (c->min)
+			return refuse(bad, "min");
+		if (c->max >= MLP_MAX_CHOICES)
+			return refuse(bad, "max");
 	}
-	REFUSE(c->min < least || c->min > most, "min");
-	REFUSE(c->max < c->min || c->max > most, "max");
-	REFUSE(c->kind == MLP_KIND_PROGRAM && !c->nr_features, "nr_features");
-	REFUSE(c->kind == MLP_KIND_PROGRAM && !c->max_nodes, "max_nodes");
-	REFUSE(c->kind == MLP_KIND_RANK && c->nr_streams > 1, "nr_streams");
+	if (c->min < least || c->min > most)
+		return refuse(bad, "min");
+	if (c->max < c->min || c->max > most)
+		return refuse(bad, "max");
+	if (c->kind == MLP_KIND_PROGRAM && !c->nr_features)
+		return refuse(bad, "nr_features");
+	if (c->kind == MLP_KIND_PROGRAM && !c->max_nodes)
+		return refuse(bad, "max_nodes");
+	if (c->kind == MLP_KIND_RANK && c->nr_streams > 1)
+		return refuse(bad, "nr_streams");
 	return 0;
 }
 
 int mlp_config_check(const struct mlp_config *c, const char **bad)
 {
-	static const char *unused;
 	__u32 i, end = 0;
 
-	if (!bad)
-		bad = &unused;
 	for (i = 0; i < MLP_NAME_LEN; i++)
 		end |= !c->name[i];
-	REFUSE(!end || !c->name[0], "name");
-	REFUSE(c->kind < MLP_KIND_VALUE || c->kind > MLP_KIND_PROGRAM, "kind");
-	REFUSE(c->trial > MLP_TRIAL_SWITCHBACK, "trial");
-	REFUSE(c->nr_features > MLP_MAX_FEATURES, "nr_features");
-	REFUSE(c->nr_streams < 1 || c->nr_streams > MLP_MAX_STREAMS, "nr_streams");
-	REFUSE(c->max_nodes > MLP_MAX_NODES, "max_nodes");
+	if (!end || !c->name[0])
+		return refuse(bad, "name");
+	if (c->kind < MLP_KIND_VALUE || c->kind > MLP_KIND_PROGRAM)
+		return refuse(bad, "kind");
+	if (c->trial > MLP_TRIAL_SWITCHBACK)
+		return refuse(bad, "trial");
+	if (c->nr_features > MLP_MAX_FEATURES)
+		return refuse(bad, "nr_features");
+	if (c->nr_streams < 1 || c->nr_streams > MLP_MAX_STREAMS)
+		return refuse(bad, "nr_streams");
+	if (c->max_nodes > MLP_MAX_NODES)
+		return refuse(bad, "max_nodes");
 	if (check_kind(c, bad))
 		return -EINVAL;
-	REFUSE(!c->share_learning || c->share_learning > MLP_PPM, "share_learning");
-	REFUSE(c->share_collaboration < c->share_learning ||
-	       c->share_collaboration > MLP_PPM, "share_collaboration");
-	REFUSE(c->share_trusted < c->share_collaboration ||
-	       c->share_trusted > MLP_PPM, "share_trusted");
-	REFUSE(c->trial == MLP_TRIAL_SWITCHBACK && !c->epoch, "epoch");
-	REFUSE(c->epoch_settle >= MLP_PPM, "epoch_settle");
-	REFUSE(c->twin_gate > 1, "twin_gate");
-	REFUSE(!c->alpha || c->alpha >= MLP_PPM, "alpha");
-	REFUSE(!c->alpha_demote || c->alpha_demote >= MLP_PPM, "alpha_demote");
-	REFUSE(c->min_effect >= MLP_PPM, "min_effect");
-	REFUSE(c->min_count < 2 || c->min_count > MLP_FIRST_HORIZON, "min_count");
-	REFUSE(!c->max_expiry, "max_expiry");
-	REFUSE(c->budget < 0, "budget");
-	REFUSE(c->cooldown_max < c->cooldown, "cooldown_max");
-	REFUSE(c->noise_levels > MLP_LEVELS, "noise_levels");
+	if (!c->share_learning || c->share_learning > MLP_PPM)
+		return refuse(bad, "share_learning");
+	if (c->share_collaboration < c->share_learning ||
+	    c->share_collaboration > MLP_PPM)
+		return refuse(bad, "share_collaboration");
+	if (c->share_trusted < c->share_collaboration ||
+	    c->share_trusted > MLP_PPM)
+		return refuse(bad, "share_trusted");
+	if (c->trial == MLP_TRIAL_SWITCHBACK && !c->epoch)
+		return refuse(bad, "epoch");
+	if (c->epoch_settle >= MLP_PPM)
+		return refuse(bad, "epoch_settle");
+	if (c->twin_gate > 1)
+		return refuse(bad, "twin_gate");
+	if (!c->alpha || c->alpha >= MLP_PPM)
+		return refuse(bad, "alpha");
+	if (!c->alpha_demote || c->alpha_demote >= MLP_PPM)
+		return refuse(bad, "alpha_demote");
+	if (c->min_effect >= MLP_PPM)
+		return refuse(bad, "min_effect");
+	if (c->min_count < 2 || c->min_count > MLP_FIRST_HORIZON)
+		return refuse(bad, "min_count");
+	if (!c->max_expiry)
+		return refuse(bad, "max_expiry");
+	if (c->budget < 0)
+		return refuse(bad, "budget");
+	if (c->cooldown_max < c->cooldown)
+		return refuse(bad, "cooldown_max");
+	if (c->noise_levels > MLP_LEVELS)
+		return refuse(bad, "noise_levels");
 	for (i = 0; i < 4; i++)
-		REFUSE(c->reserved[i], "reserved");
+		if (c->reserved[i])
+			return refuse(bad, "reserved");
 	return 0;
 }
 

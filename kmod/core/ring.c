@@ -48,6 +48,7 @@ void mlp_publish(struct mlp_proxy *p, const struct mlp_record *rec)
 	}
 	slot = p->records + (head & p->ring_mask);
 	mlp_store(&slot->seq, 0);
+	/* A reader that sees any of the new body sees seq 0 or the new seq. */
 	mlp_wmb();
 	memcpy((char *)slot + sizeof(slot->seq), (const char *)rec + sizeof(rec->seq),
 	       sizeof(*rec) - sizeof(rec->seq));

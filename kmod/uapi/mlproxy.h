@@ -119,7 +119,10 @@ enum mlp_reject {
  * @action: what was done
  * @flags: 0
  * @nr_features: how many of @features are set
- * @features: quantised features
+ * @features: quantised features; MODE: the rest of the evidence: upper bound
+ *	      of the saving (ppm), scored outcomes of the default and of the
+ *	      model (all saturated), then as low and high 32 bits the default's
+ *	      mean, the model's mean, and the regret
  */
 struct mlp_record {
 	__u64 seq;

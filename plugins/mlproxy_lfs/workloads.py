@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from mlproxy.errors import TraceError
 from mlproxy_lfs._store import ffi, lib
-from mlproxy_lfs.recorded import BlockStream, recorded_workloads
+from mlproxy_lfs.recorded import BlockStream, load_block_stream, recorded_workloads, scale
 from mlproxy_lfs.synthetic import SYNTHETIC, synthetic_blocks
 
-__all__ = ("OP", "Workload", "load_workload", "resolve", "workload_names")
+__all__ = (
+    "OP",
+    "Workload",
+    "load_workload",
+    "resolve",
+    "workload_from_trace",
+    "workload_names",
+)
 
 OP = np.dtype([("block", "<u4"), ("file", "<u4"), ("count", "<u4"), ("trim", "<u4")])
 FILE = np.dtype([("tenant", "<i4"), ("dir", "<i4"), ("cls", "<i4"), ("blocks", "<u4")])
@@ -132,3 +140,13 @@ def load_workload(name: str, *, seed: int, capacity: int, total: int) -> Workloa
             hint="there are " + ", ".join(sorted(makers)),
         )
     return makers[name](seed, capacity, total)
+
+
+def workload_from_trace(path: str, *, seed: int, capacity: int, total: int) -> Workload:
+    """Scale a recording of one's own onto a store; see `load_workload`.
+
+    Raises:
+        TraceError: when the file cannot be read or is no trace.
+    """
+    stream = load_block_stream(path)
+    return resolve(Path(path).stem, scale(stream, capacity, total, seed), capacity)

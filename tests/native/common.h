@@ -55,6 +55,7 @@ static inline struct mlp_config config_of(__u32 kind)
 	cfg.nr_features = kind == MLP_KIND_PROGRAM ? 4 : 0;
 	cfg.nr_streams = 1;
 	cfg.max_nodes = kind == MLP_KIND_PROGRAM ? MLP_MAX_NODES : 0;
+	cfg.noise_levels = 7;
 	cfg.max = 7;
 	cfg.share_learning = 50000;
 	cfg.share_collaboration = 500000;

@@ -55,6 +55,7 @@ static struct mlp_config any_config(void)
 	cfg.nr_streams = 1 + (__u32)below(4);
 	cfg.sample_every = (__u32)below(4);
 	cfg.twin_gate = (__u32)below(2);
+	cfg.noise_levels = (__u32)below(8);
 	cfg.alpha = any_ppm();
 	cfg.alpha_demote = any_ppm();
 	cfg.min_effect = any_ppm();

@@ -8,12 +8,13 @@ import json
 import threading
 from types import ModuleType
 
+import msgspec
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from mlproxy import hookimpl, log
-from mlproxy.app.report import changes, mode_events_from_records, state_message, word
+from mlproxy.app.report import changes, mode_events_from_records, state_message, with_means, word
 from mlproxy.app.sinks import Fanout, LogSink, Notifier
 from mlproxy.events.types import (
     FeedEvent,
@@ -24,7 +25,16 @@ from mlproxy.events.types import (
     RejectEvent,
 )
 from mlproxy.hooks import Hooks
-from mlproxy.proxy.types import Kind, Mode, ProxyConfig, Reason, Reject, Snapshot
+from mlproxy.proxy.in_process import InProcessProxy
+from mlproxy.proxy.types import (
+    Kind,
+    Mode,
+    ProxyConfig,
+    Reason,
+    Recommendation,
+    Reject,
+    Snapshot,
+)
 from mlproxy.testing import FakeProxy, RecordingSink
 
 CONFIG = ProxyConfig("p", Kind.CHOICE)
@@ -137,7 +147,46 @@ def test_mode_records_become_events() -> None:
         ("learning", "collaboration", "promoted", 9),
         ("collaboration", "emergency", "cost-spike", 10),
     ]
+    assert events[0].evidence == ()
+    assert events[2].evidence[0].source == "trial"
     assert events[2].evidence[0].saving_ratio == pytest.approx(-0.25)
+
+
+def test_the_cores_evidence_at_a_promotion_is_in_the_event() -> None:
+    config = ProxyConfig("p", Kind.CHOICE, seed=3)
+    proxy = InProcessProxy(config)
+    proxy.start(0)
+    before = proxy.snapshot(0)
+    for now in range(1, 50_000):
+        proxy.submit(
+            Recommendation(Kind.CHOICE, now, now + 10, model_id=1, model_version=4, value=1), now
+        )
+        decision = proxy.decide((), now, 0, now)
+        proxy.report(decision.arm, now, (1 << 40) + 9 if decision.action == 0 else -(1 << 33), now)
+        if proxy.snapshot(now).mode is Mode.COLLABORATION:
+            break
+        before = proxy.snapshot(now)
+
+    event = mode_events_from_records(config, proxy.peek())[-1]
+    evidence = event.evidence[0]
+
+    assert (event.new, event.reason, event.model_version) == ("collaboration", "promoted", 4)
+    # Wider than 32 bits, and of both signs.
+    assert evidence.default_mean == pytest.approx(2**40, rel=1e-6)
+    assert evidence.model_mean == pytest.approx(-(2**33), rel=1e-6)
+    counts = (before.trial.default.count, before.trial.model.count)
+    assert sum(counts) < evidence.default_count + evidence.model_count <= sum(counts) + 1
+    assert evidence.pairs >= before.trial.pairs
+    assert 0 < evidence.lower_ratio <= evidence.saving_ratio
+    assert evidence.regret < 0
+    scaled = mode_events_from_records(config, proxy.peek(), 1000.0)[-1]
+    assert scaled.evidence[0].default_mean == evidence.default_mean / 1000
+    assert with_means(event, [], 1000.0) == scaled
+    bare = msgspec.structs.replace(evidence, default_count=0, model_count=0, default_mean=0.0)
+    around = [before, proxy.snapshot(now)]
+    completed = with_means(msgspec.structs.replace(event, evidence=(bare,)), around, 1.0)
+    assert completed.evidence[0].default_count == before.trial.default.count
+    assert completed.evidence[0].pairs == evidence.pairs
 
 
 def test_changes_between_snapshots() -> None:

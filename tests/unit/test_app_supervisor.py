@@ -257,6 +257,14 @@ async def test_operator_emergency_reaches_the_proxy_of_a_hung_step(tmp_path: Pat
         assert proxy.snapshot(5).mode is Mode.EMERGENCY
 
 
+async def test_operator_emergency_of_a_finished_subsystem_is_no_error(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        s = b.add("a", steps=2)
+        await until(s.settled.is_set)
+        assert await s.emergency(True) == ["a.demo"]
+        assert b.mode("a") == "emergency"
+
+
 async def test_overrides_reach_the_proxy(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         s = b.add("a", overrides={"a.demo": {"alpha": 7, "budget": 9}})
@@ -299,6 +307,8 @@ async def test_what_a_subsystem_tells_is_not_told_twice(tmp_path: Path) -> None:
 
     promoted = [e for e in b.sink.of(ModeEvent) if e.new == "collaboration"]
     assert len(promoted) == 1
+    assert b.sink.of(ModeEvent)[-1].new == "emergency"
+    assert len(b.sink.of(ModeEvent)) == 3
     assert sum(e.count for e in b.sink.of(RejectEvent)) == 6
     assert b.sink.of(RejectEvent)[-1].reason == "replay"
     assert b.sink.of(RejectEvent)[-1].total == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -103,7 +104,7 @@ def test_the_better_predictor_becomes_champion() -> None:
     assert it.take_events() == []
 
 
-def test_nobody_is_champion_before_the_warm_up() -> None:
+def test_a1_nobody_is_champion_before_the_warm_up() -> None:
     it = learner(constant("a"))
     it.observe(labels(1, 60))
     assert it.champion is None
@@ -111,7 +112,7 @@ def test_nobody_is_champion_before_the_warm_up() -> None:
     assert it.propose(0, 100) is None
 
 
-def test_loss_is_the_faded_mean_of_errors_made_before_learning() -> None:
+def test_a4_loss_is_the_faded_mean_of_errors_made_before_learning() -> None:
     spec = DecisionSpec("d", (StreamSpec("s", FEATURES),))
     it = learner(
         constant("c", 5.0), spec=spec, policy=ArbitrationPolicy(fading=0.5, decide_every=1)
@@ -154,7 +155,7 @@ def test_same_seed_same_everything() -> None:
 @pytest.mark.parametrize(
     ("trouble", "words"), [("raise", "ZeroDivisionError: oops"), ("nan", "predicted nan")]
 )
-def test_a_candidate_that_raises_or_diverges_is_dropped_and_nothing_else_happens(
+def test_a9_a_candidate_that_raises_or_diverges_is_dropped_and_nothing_else_happens(
     trouble: str, words: str
 ) -> None:
     it = learner(constant("bad", 9.0, trouble=trouble), constant("other", 30.0))
@@ -169,7 +170,7 @@ def test_a_candidate_that_raises_or_diverges_is_dropped_and_nothing_else_happens
     assert it.programs("bad") == {}
 
 
-def test_when_the_last_one_fails_the_default_acts() -> None:
+def test_a9_when_the_last_one_fails_the_default_acts() -> None:
     it = learner(constant("bad", trouble="raise"))
     it.observe(labels(1, 500))
     assert it.champion is None
@@ -177,7 +178,7 @@ def test_when_the_last_one_fails_the_default_acts() -> None:
     assert it.observe(labels(2, 50)) == 50
 
 
-def test_a_candidate_that_cannot_be_compiled_is_dropped() -> None:
+def test_a9_a_candidate_that_cannot_be_compiled_is_dropped() -> None:
     it = learner(constant("bad", 9.0, trouble="compile"), constant("other", 30.0))
     it.observe(labels(1, 400))
     assert it.champion == "bad"
@@ -186,7 +187,7 @@ def test_a_candidate_that_cannot_be_compiled_is_dropped() -> None:
     assert it.propose(0, 10) is not None
 
 
-def test_over_the_time_budget_is_dropped_but_not_the_last_one() -> None:
+def test_a8_over_the_time_budget_is_dropped_but_not_the_last_one() -> None:
     clock = Clock()
     slow = constant("slow", 9.0, clock=clock)
     it = learner(slow, constant("quick", 30.0), clock=clock)
@@ -199,14 +200,14 @@ def test_over_the_time_budget_is_dropped_but_not_the_last_one() -> None:
     assert alone.champion == "slow"
 
 
-def test_over_the_memory_budget_is_dropped() -> None:
+def test_a8_over_the_memory_budget_is_dropped() -> None:
     it = learner(constant("fat", 9.0, bytes_=1 << 30), constant("thin", 30.0))
     it.observe(labels(1, 300))
     assert it.candidates == ("thin",)
     assert "bytes" in it.report()["candidates"]["fat"]["reason"]
 
 
-def test_measured_cost_outranks_prediction_and_falls_back_to_the_default() -> None:
+def test_a2_measured_cost_outranks_prediction_and_falls_back_to_the_default() -> None:
     it = learner(constant("sharp", 9.0), constant("blunt", 30.0))
     it.observe(labels(1, 400))
     assert it.champion == "sharp"
@@ -219,14 +220,14 @@ def test_measured_cost_outranks_prediction_and_falls_back_to_the_default() -> No
     assert [e.what for e in it.take_events()][-1] == "no_champion"
 
 
-def test_one_window_of_measured_cost_is_not_enough() -> None:
+def test_a3_one_window_of_measured_cost_is_not_enough() -> None:
     it = learner(constant("sharp", 9.0), constant("blunt", 30.0))
     it.observe(labels(1, 400))
     it.observe_costs({"default": 1.0, "sharp": 5.0, "blunt": 0.5})
     assert it.champion == "sharp"
 
 
-def test_costs_from_different_windows_are_compared_through_the_default() -> None:
+def test_a3_costs_from_different_windows_are_compared_through_the_default() -> None:
     it = learner(constant("a", 9.0), constant("b", 9.5))
     it.observe(labels(1, 400))
     # b was only measured while everything was cheap; relative to the default it is worse.
@@ -238,7 +239,7 @@ def test_costs_from_different_windows_are_compared_through_the_default() -> None
     assert costs == {"a": pytest.approx(0.8), "b": pytest.approx(0.95)}
 
 
-def test_costs_that_are_no_numbers_are_ignored_and_unknown_names_are_not() -> None:
+def test_a3_costs_that_are_no_numbers_are_ignored_and_unknown_names_are_not() -> None:
     it = learner(constant("a"))
     it.observe_costs({"default": math.inf, "a": math.nan})
     assert it.report()["candidates"]["a"]["cost"] is None
@@ -246,7 +247,7 @@ def test_costs_that_are_no_numbers_are_ignored_and_unknown_names_are_not() -> No
         it.observe_cost("nobody", 1.0)
 
 
-def test_a_bandit_needs_no_labels_but_measured_cost() -> None:
+def test_a1_a_bandit_needs_no_labels_but_measured_cost() -> None:
     cheap, dear = (
         {n: Program((ProgramNode(-1, action),), (0,), 2, (), n) for n in (0, 1)}
         for action in (1, 2)
@@ -258,12 +259,14 @@ def test_a_bandit_needs_no_labels_but_measured_cost() -> None:
         runs_cheap = it.programs("bandit") == cheap
         it.observe_costs({"default": 1.0, "model": 0.95, "bandit": 0.7 if runs_cheap else 1.4})
     assert it.champion == "bandit"
+    crowned = [event for event in it.take_events() if event.what == "champion"][-1]
+    assert (crowned.candidate, crowned.cost) == ("bandit", pytest.approx(0.7))
     proposal = it.propose(0, 100)
     assert proposal is not None
     assert dict(proposal.programs) == cheap
 
 
-def test_proposal_comes_when_changed_or_half_expired() -> None:
+def test_a10_proposal_comes_when_changed_or_half_expired() -> None:
     it = learner(htr(grace_period=50))
     it.observe(labels(1, 600))
     first = it.propose(1000, 2000)
@@ -287,7 +290,7 @@ def test_proposal_comes_when_changed_or_half_expired() -> None:
     assert whats(it).count(("published", "htr")) == 2
 
 
-def test_a_stream_without_its_warm_up_is_left_out() -> None:
+def test_a1_a_stream_without_its_warm_up_is_left_out() -> None:
     it = learner(htr())
     it.observe(labels(1, 200, streams=1))
     proposal = it.propose(0, 10)
@@ -337,7 +340,7 @@ def test_labels_are_clipped_and_zero_weight_counts_as_one() -> None:
     assert it.report()["candidates"]["c"]["loss"] == pytest.approx(10.0 / 4)
 
 
-def test_after_a_drift_a_fresh_model_takes_over_when_it_predicts_better() -> None:
+def test_a7_after_a_drift_a_fresh_model_takes_over_when_it_predicts_better() -> None:
     it = learner(htr(grace_period=100, max_depth=3))
     rng = np.random.default_rng(4)
     rows = rng.integers(0, 100, (6000, 2))
@@ -351,7 +354,7 @@ def test_after_a_drift_a_fresh_model_takes_over_when_it_predicts_better() -> Non
     assert report["loss"] < 1.0
 
 
-def test_the_champion_loses_its_privilege_when_it_drifts() -> None:
+def test_a7_the_champion_loses_its_privilege_when_it_drifts() -> None:
     policy = ArbitrationPolicy(warmup_labels=64, decide_every=32, dwell_labels=5000, fading=0.98)
     it = learner(constant("low", 4.0), constant("high", 20.0), policy=policy)
     it.observe(label_records(np.zeros((800, 2), int), np.full(800, 4.0)))
@@ -366,6 +369,7 @@ def test_the_champion_loses_its_privilege_when_it_drifts() -> None:
 def test_report_is_ready_for_json() -> None:
     it = learner(linear(), htr(), bandit([Policy("p", {})]))
     it.observe(labels(1, 300))
+    assert msgspec.json.encode(it.report())  # takes no numpy number
     text = json.dumps(it.report(), allow_nan=False)
     assert json.loads(text)["champion"] == it.champion
 
@@ -403,3 +407,23 @@ def test_events_carry_the_proxy_time_of_the_last_label() -> None:
     records["time"] = np.arange(100) + 7000
     it.observe(records)
     assert [(event.what, event.at) for event in it.take_events()] == [("champion", 7063)]
+
+
+def test_a_program_is_compiled_once_until_more_is_learned() -> None:
+    compiled = []
+
+    class Counting(Constant):
+        def compile(self, stream):
+            compiled.append(stream)
+            return super().compile(stream)
+
+    it = learner(CandidateRecipe("c", Counting))
+    it.observe(labels(1, 400))
+    it.programs("c")
+    it.observe_costs({"default": 1.0, "c": 0.9})
+    it.programs("c")
+    assert it.propose(0, 10) is not None
+    assert compiled == [0, 1]
+    it.observe(labels(2, 1))
+    it.programs("c")
+    assert compiled == [0, 1, 0, 1]

@@ -212,6 +212,7 @@ def test_too_many_refused_within_the_window_end_in_emergency():
         ("nr_streams", 0),
         ("nr_streams", 5),
         ("max_nodes", 1025),
+        ("noise_levels", 8),
         ("max", 64),
         ("max", -1),
         ("min", 1),

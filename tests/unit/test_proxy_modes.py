@@ -1,5 +1,6 @@
 """The mode machine: the core against an independent reference, cell by cell and on walks."""
 
+import dataclasses
 import random
 import re
 from dataclasses import dataclass, field
@@ -316,3 +317,18 @@ def test_time_in_each_mode_adds_up():
     proxy.set_mode(Mode.TRUSTED, Reason.OPERATOR, 30)
     proxy.operator_emergency(True, 50)
     assert proxy.snapshot(75).mode_time == (25, 30, 0, 20)
+
+
+def test_the_document_s_example_runs():
+    text = (ROOT / "docs/reference/proxy-core.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert names["proxy"].snapshot(2).accepted == 1
+
+
+def test_the_document_names_every_field_and_reject():
+    text = (ROOT / "docs/reference/proxy-core.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"`(\w+)`", text))
+    assert {field.name for field in dataclasses.fields(ProxyConfig)} <= words
+    assert {reject.name for reject in Reject if reject is not Reject.NONE} <= words

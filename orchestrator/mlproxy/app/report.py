@@ -40,6 +40,7 @@ __all__ = (
 )
 
 PPM = 1_000_000
+MODE_FEATURES = 9
 
 
 def word(member: Mode | Reason | Reject) -> str:
@@ -80,11 +81,11 @@ def _both(snapshot: Snapshot, unit: float) -> tuple[EvidenceData, ...]:
     return tuple(evidence_data(s, e, unit) for s, e in found if e.default.count or e.model.count)
 
 
-def mode_event(proxy: str, old: Mode, snapshot: Snapshot, unit: float = 1.0) -> ModeEvent:
-    """The mode change that a snapshot shows, with the evidence it shows."""
+def mode_event(proxy: str, old: str, snapshot: Snapshot, unit: float = 1.0) -> ModeEvent:
+    """The mode change from `old` (a word) that a snapshot shows, with the evidence it shows."""
     return ModeEvent(
         proxy=proxy,
-        old=word(old),
+        old=old,
         new=word(snapshot.mode),
         reason=word(snapshot.reason),
         at=snapshot.mode_since,
@@ -96,7 +97,7 @@ def mode_event(proxy: str, old: Mode, snapshot: Snapshot, unit: float = 1.0) -> 
 
 
 def mode_events_from_records(
-    config: ProxyConfig, records: Iterable[npt.NDArray[np.void]]
+    config: ProxyConfig, records: Iterable[npt.NDArray[np.void]], unit: float = 1.0
 ) -> list[ModeEvent]:
     """Turn the MODE records of a proxy's ring into events, in their order.
 
@@ -104,72 +105,93 @@ def mode_events_from_records(
         config: of the proxy that the records came from.
         records: arrays as `Proxy.peek` returns them (struct mlp_record); other
             record types are skipped.
-
-    Returns:
-        One event per MODE record, with the evidence that the record carries: how many
-        pairs, their relative saving and its lower bound, by the comparison that
-        promotes. It has no upper bound and no means (see `with_means`), and no
-        `mode_seq`: those are 0.
-    """
-    source = "twin" if config.twin_gate else "trial"
-    events: list[ModeEvent] = []
-    for part in records:
-        for row in part[part["type"] == RecordType.MODE]:
-            shown = EvidenceData(
-                source=source,
-                pairs=int(row["unit"]),
-                saving_ratio=int(row["aux"]) / PPM,
-                lower_ratio=int(row["cost"]) / PPM,
-            )
-            events.append(
-                ModeEvent(
-                    proxy=config.name,
-                    old=word(Mode(int(row["stream"]))),
-                    new=word(Mode(int(row["mode"]))),
-                    reason=word(Reason(int(row["default_action"]))),
-                    at=int(row["time"]),
-                    model_version=int(row["model_version"]),
-                    evidence=(shown,),
-                )
-            )
-    return events
-
-
-def with_means(event: ModeEvent, snapshots: Sequence[Snapshot], unit: float = 1.0) -> ModeEvent:
-    """Fill in what a MODE record has no room for from snapshots taken around it.
-
-    A change of mode often empties the ledger, so that the snapshot after it shows
-    nothing; the one before it lacks the last pair. Of both, the one whose count of
-    pairs is nearer to the record's gives means, counts, upper bound and regret.
-
-    Args:
-        event: as `mode_events_from_records` makes it.
-        snapshots: taken just before and just after.
         unit: fixed-point steps in one unit of the proxy's cost.
 
     Returns:
-        The event, without evidence of no pairs at all.
+        One event per MODE record, with the evidence that the core had when it
+        decided (a snapshot taken later shows a comparison that has begun anew).
+        `mode_seq` is 0: records do not carry it.
     """
-    whole = []
-    for part in event.evidence:
-        if not part.pairs:
-            continue
-        known = [evidence_data(part.source, getattr(s, part.source), unit) for s in snapshots]
-        known = [k for k in known if k.pairs]
-        if not known:
-            whole.append(part)
-            continue
-        near = min(known, key=lambda k: abs(k.pairs - part.pairs))
-        whole.append(
-            msgspec.structs.replace(
-                near,
-                pairs=part.pairs,
-                saving_ratio=part.saving_ratio,
-                lower_ratio=part.lower_ratio,
-                upper_ratio=max(near.upper_ratio, part.saving_ratio),
-            )
+    return [
+        ModeEvent(
+            proxy=config.name,
+            old=word(Mode(int(row["stream"]))),
+            new=word(Mode(int(row["mode"]))),
+            reason=word(Reason(int(row["default_action"]))),
+            at=int(row["time"]),
+            model_version=int(row["model_version"]),
+            evidence=_recorded(config, row, unit),
         )
-    return msgspec.structs.replace(event, evidence=tuple(whole))
+        for part in records
+        for row in part[part["type"] == RecordType.MODE]
+    ]
+
+
+def _recorded(config: ProxyConfig, row: np.void, unit: float) -> tuple[EvidenceData, ...]:
+    """The evidence in a MODE record, as kmod/uapi/mlproxy.h lays it out."""
+    pairs, more = int(row["unit"]), row["features"]
+    if not pairs and not int(row["aux"]):
+        return ()
+    whole = int(row["nr_features"]) >= MODE_FEATURES
+
+    def wide(at: int) -> float:
+        if not whole:
+            return 0.0
+        return (int(more[at + 1]) << 32 | int(more[at]) & 0xFFFF_FFFF) / unit
+
+    return (
+        EvidenceData(
+            source="twin" if config.twin_gate else "trial",
+            default_mean=wide(3),
+            model_mean=wide(5),
+            default_count=int(more[1]) if whole else 0,
+            model_count=int(more[2]) if whole else 0,
+            pairs=pairs,
+            saving_ratio=int(row["aux"]) / PPM,
+            lower_ratio=int(row["cost"]) / PPM,
+            upper_ratio=int(more[0]) / PPM if whole else 0.0,
+            regret=wide(7),
+        ),
+    )
+
+
+def with_means(event: ModeEvent, snapshots: Sequence[Snapshot], unit: float = 1.0) -> ModeEvent:
+    """Complete an event made of records without a unit.
+
+    The core's records carry the whole evidence, so its costs are only brought to
+    the unit. For one that has pairs and saving only, the snapshot whose count of
+    pairs is nearest gives means, counts, upper bound and regret.
+
+    Args:
+        event: as `mode_events_from_records` makes it without `unit`.
+        snapshots: taken just before and just after.
+        unit: fixed-point steps in one unit of the proxy's cost.
+    """
+    return msgspec.structs.replace(
+        event, evidence=tuple(_completed(part, snapshots, unit) for part in event.evidence)
+    )
+
+
+def _completed(part: EvidenceData, snapshots: Sequence[Snapshot], unit: float) -> EvidenceData:
+    if part.default_count or part.model_count:
+        return msgspec.structs.replace(
+            part,
+            default_mean=part.default_mean / unit,
+            model_mean=part.model_mean / unit,
+            regret=part.regret / unit,
+        )
+    sides = [s.twin if part.source == "twin" else s.trial for s in snapshots]
+    known = [evidence_data(part.source, e, unit) for e in sides if e.pairs]
+    if not known:
+        return part
+    near = min(known, key=lambda k: abs(k.pairs - part.pairs))
+    return msgspec.structs.replace(
+        near,
+        pairs=part.pairs,
+        saving_ratio=part.saving_ratio,
+        lower_ratio=part.lower_ratio,
+        upper_ratio=max(near.upper_ratio, part.saving_ratio),
+    )
 
 
 def changes(
@@ -195,7 +217,7 @@ def changes(
     """
     events: list[FeedEvent] = []
     if with_mode and (old is None or old.mode_seq != new.mode_seq):
-        events.append(mode_event(proxy, old.mode if old else Mode.EMERGENCY, new, unit))
+        events.append(mode_event(proxy, word(old.mode if old else Mode.EMERGENCY), new, unit))
     for reason, total in new.rejected.items():
         count = total - (old.rejected.get(reason, 0) if old else 0)
         if count > 0:
@@ -251,7 +273,6 @@ def state_message(
     guard: str,
     snapshot: Snapshot,
     models: Mapping[str, Any],
-    *,
     unit: float = 1.0,
 ) -> StateMessage:
     """The retained picture of one proxy; costs in units of `unit` fixed-point steps."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,19 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from mlproxy.app.report import champion_event, changes, mode_event, state_message
+from mlproxy.app.report import champion_event, changes, mode_event, state_message, word
 from mlproxy.app.sinks import EventSink
 from mlproxy.app.worker import Worker
 from mlproxy.clock import Clock
 from mlproxy.errors import MlproxyError, PluginError
-from mlproxy.events.types import MetricMessage, ModeEvent, ModelEvent, PluginEvent
+from mlproxy.events.types import (
+    FeedEvent,
+    MetricMessage,
+    ModeEvent,
+    ModelEvent,
+    PluginEvent,
+    StateMessage,
+)
 from mlproxy.proxy.types import Mode, Proxy, ProxyConfig, Reason, Snapshot
 from mlproxy.subsystem import StepResult, Subsystem, SubsystemContext, SubsystemFactory
 
@@ -91,6 +99,10 @@ class _Watched:
     told_models: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     own_modes: bool = False
+    last_mode: str = "emergency"
+    told_modes: deque[tuple[str, str, int]] = dataclasses.field(
+        default_factory=lambda: deque(maxlen=16)
+    )
 
 
 @dataclass(slots=True)
@@ -144,6 +156,7 @@ class Supervisor:
         self._watched: dict[str, _Watched] = {}
         self._holds: dict[str, bool] = {}
         self._hold_all = False
+        self._over = False
         self._guard = Worker(f"mlproxy-guard-{self.name}")
         self._current: _Run | None = None
         self._last_report = float("-inf")
@@ -168,6 +181,7 @@ class Supervisor:
                 self.failure = None
                 self._tell("restarted", message=f"restart {self.restarts}")
         finally:
+            self._over = True
             if self._current is not None:
                 self._current.worker.close()
             self._guard.close()
@@ -207,7 +221,7 @@ class Supervisor:
             return False
         finally:
             run.worker.close()
-        self._emit_changes(StepResult())
+        self._emit_changes(StepResult(), forced=True)
         self._emit_states(final=True)
         return True
 
@@ -404,8 +418,8 @@ class Supervisor:
             self._holds[proxy] = on
         names = {n: on for n in self._watched if proxy in (None, n)}
         run = self._current
-        if run is None or not names:
-            return sorted(names)
+        if run is None or not names or self._over:
+            return sorted(names)  # none yet, or all of them stopped for good
         if self.state == "running":
             try:
                 await run.worker.call(lambda: self._apply(run, names), GUARD_SECONDS)
@@ -460,22 +474,33 @@ class Supervisor:
     def _emit_changes(self, result: StepResult, *, forced: bool = False) -> None:
         own_champions = set()
         for event in result.events:
-            if isinstance(event, ModeEvent) and event.proxy in self._watched:
-                self._watched[event.proxy].own_modes = True
+            watched = self._watched.get(event.proxy)
+            if isinstance(event, ModeEvent) and watched is not None:
+                watched.own_modes = True
+                if (event.new, event.reason, event.at) in watched.told_modes:
+                    continue  # a snapshot was quicker than the subsystem
+                watched.last_mode = event.new
             if isinstance(event, ModelEvent) and event.what == "champion":
                 own_champions.add(event.proxy)
             self._sink.emit(event)
         for name, watched in self._watched.items():
             new, old = watched.snapshot, watched.told
-            if new is None or new is old:
+            if new is None:
                 continue
-            with_mode = not watched.own_modes
-            unit = self._unit(name)
-            for message in changes(name, old, new, with_mode=with_mode, unit=unit):
-                self._sink.emit(message)
-            if forced and not with_mode and old is not None and old.mode != new.mode:
+            messages: list[FeedEvent] = []
+            if new is not old:
+                with_mode = not watched.own_modes
+                messages = changes(name, old, new, with_mode=with_mode, unit=self._unit(name))
+            if forced and watched.own_modes and watched.last_mode != word(new.mode):
                 # The subsystem can no longer tell of its own modes.
-                self._sink.emit(mode_event(name, old.mode, new, unit))
+                messages.append(mode_event(name, watched.last_mode, new, self._unit(name)))
+            for message in messages:
+                if isinstance(message, ModeEvent):
+                    watched.told_modes.append((message.new, message.reason, message.at))
+                    watched.last_mode = message.new
+                self._sink.emit(message)
+            if new is old:
+                continue
             champion = champion_event(name, watched.told_models, watched.models, new)
             if champion is not None and name not in own_champions:
                 self._sink.emit(champion)
@@ -494,21 +519,17 @@ class Supervisor:
                 if final:
                     watched.metrics = {}
 
-    def _unit(self, proxy: str) -> float:
-        return self._factory.cost_units.get(proxy, 1.0)
-
     def _emit_state(self, watched: _Watched) -> None:
         if watched.snapshot is not None:
-            self._sink.emit(
-                state_message(
-                    watched.config,
-                    self.name,
-                    watched.guard,
-                    watched.snapshot,
-                    watched.models,
-                    unit=self._unit(watched.config.name),
-                )
-            )
+            self._sink.emit(self._state(watched, watched.snapshot))
+
+    def _state(self, watched: _Watched, snapshot: Snapshot) -> StateMessage:
+        config = watched.config
+        unit = self._unit(config.name)
+        return state_message(config, self.name, watched.guard, snapshot, watched.models, unit)
+
+    def _unit(self, proxy: str) -> float:
+        return self._factory.cost_units.get(proxy, 1.0)
 
     def _tell(self, what: str, *, phase: str = "", code: str = "", message: str = "") -> None:
         self._sink.emit(
@@ -520,14 +541,7 @@ class Supervisor:
         proxies = {}
         for name, watched in self._watched.items():
             if watched.snapshot is not None:
-                message = state_message(
-                    watched.config,
-                    self.name,
-                    watched.guard,
-                    watched.snapshot,
-                    watched.models,
-                    unit=self._unit(watched.config.name),
-                )
+                message = self._state(watched, watched.snapshot)
                 proxies[name] = msgspec.to_builtins(message) | {"metrics": dict(watched.metrics)}
         return {
             "name": self.name,

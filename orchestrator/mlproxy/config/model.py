@@ -139,6 +139,9 @@ class ProxyOverrides(Section):
     )
     alpha: Ppm | None = Field(None, description="false-promotion rate (ppm)")
     alpha_demote: Ppm | None = Field(None, description="rate for demotion (ppm), larger: quicker")
+    noise_levels: Annotated[int, Field(ge=0, le=7)] | None = Field(
+        None, description="noise may hang together over 2^n windows: more is slower and safer"
+    )
     min_effect: Ppm | None = Field(None, description="least saving worth having (ppm)")
     min_count: Count | None = Field(None, description="scored pairs before any promotion")
     dwell: Time | None = Field(None, description="least time in a mode before promotion")

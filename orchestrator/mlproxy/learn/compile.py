@@ -1,4 +1,4 @@
-"""From a model to an integer program, and fast evaluation of programs over many rows.
+"""From a model to an integer program.
 
 Features are integers, so `x <= t` for a real threshold t is exactly `x <= floor(t)`;
 a leaf holds round(mean * value_scale). Nothing else is rounded: a compiled tree
@@ -11,9 +11,6 @@ import heapq
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from mlproxy.errors import ProgramError
 from mlproxy.proxy.types import Program, ProgramNode
 
@@ -24,7 +21,6 @@ __all__ = (
     "Cell",
     "assemble",
     "effort",
-    "evaluate_many",
     "prune",
     "quantise",
     "step_cell",
@@ -260,31 +256,3 @@ def effort(program: Program) -> int:
         elif owner[number] in deepest:
             deepest[owner[number]] = max(deepest[owner[number]], depth[number])
     return sum(deepest.values())
-
-
-def evaluate_many(program: Program, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The summed leaf values of `program` (before the cuts) for many rows.
-
-    Args:
-        program: valid, as the compilers make them.
-        rows: integer features, shape (n, at least program.nr_features).
-
-    Returns:
-        Fixed-point sums, shape (n,).
-    """
-    table = np.array([(n.feature, n.value, n.left, n.right) for n in program.nodes], dtype=np.int64)
-    feature, value, left, right = table.T
-    count = len(rows)
-    every = np.arange(count)
-    total = np.zeros(count, dtype=np.int64)
-    for root in program.roots:
-        at = np.full(count, root, dtype=np.int64)
-        active = every if feature[root] >= 0 else every[:0]
-        while len(active):
-            here = at[active]
-            goes_left = rows[active, feature[here]] <= value[here]
-            there = np.where(goes_left, left[here], right[here])
-            at[active] = there
-            active = active[feature[there] >= 0]
-        total += value[at]
-    return total

@@ -20,7 +20,7 @@ CutsStrategy = Literal["kmeans", "quantile", "fixed"]
 _BINS = 96
 
 _Floats = npt.NDArray[np.float64]
-_Ints = npt.NDArray[np.int64]
+_Ints = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 
 def _histogram(values: _Ints, weights: _Floats) -> tuple[_Floats, _Floats]:
@@ -29,14 +29,14 @@ def _histogram(values: _Ints, weights: _Floats) -> tuple[_Floats, _Floats]:
     if len(distinct) > _BINS:
         low, high = int(distinct[0]), int(distinct[-1])
         distinct = np.arange(_BINS)
-        where = np.minimum((values - low) * _BINS // max(1, high - low), _BINS - 1)
+        where = np.minimum((values.astype(np.int64) - low) * _BINS // max(1, high - low), _BINS - 1)
     mass: _Floats = np.bincount(where, weights=weights, minlength=len(distinct)).astype(float)
     sums = np.bincount(where, weights=weights * values, minlength=len(distinct))
     filled = mass > 0
     return sums[filled] / mass[filled], mass[filled]
 
 
-def spread(values: _Ints, weights: _Floats, cuts: tuple[int, ...]) -> float:
+def spread(values: _Ints | _Floats, weights: _Floats, cuts: tuple[int, ...]) -> float:
     """Weighted within-class sum of squares of `values` divided by `cuts`."""
     classes = np.searchsorted(np.asarray(cuts, dtype=np.int64), values, side="left")
     points = values.astype(np.float64) - (float(values.mean()) if len(values) else 0.0)
@@ -136,7 +136,7 @@ def find_cuts(
         fresh[place] = max(fresh[place], fresh[place - 1] + 1)
     new = tuple(fresh)
     if len(old) == len(new) and strategy == "kmeans":
-        before, after = spread(values, weights, old), spread(values, weights, new)
+        before, after = spread(points, mass, old), spread(points, mass, new)
         if after >= before * (1 - hysteresis):
             return old
     return new

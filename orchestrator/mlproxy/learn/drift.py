@@ -20,21 +20,23 @@ class RisingAdwin(base.DriftDetector):
 
     Args:
         delta: confidence of ADWIN: bound on the false alarms per check.
+        clock: how many values between two checks.
 
     Attributes:
         before: mean of the dropped part at the last detection.
         after: mean of the kept part.
     """
 
-    def __init__(self, delta: float = 0.002) -> None:
+    def __init__(self, delta: float = 0.002, clock: int = 32) -> None:
         super().__init__()
         self.delta = delta
+        self.clock = clock
         self._reset()
 
     def _reset(self) -> None:
         super()._reset()
         adwin: Any = drift.ADWIN
-        self._adwin: Any = adwin(delta=self.delta)
+        self._adwin: Any = adwin(delta=self.delta, clock=self.clock)
         self._count = 0
         self._total = 0.0
         self.before = 0.0

@@ -12,14 +12,15 @@ import numpy.typing as npt
 
 from mlproxy.errors import PluginError, ProgramError
 from mlproxy.events.types import ModelEvent
-from mlproxy.learn.batch import Label, decode, features_of
-from mlproxy.learn.candidate import CandidateRecipe, Compiled
-from mlproxy.learn.compile import effort, evaluate_many, with_cuts
+from mlproxy.learn.batch import Columns, decode, features_of
+from mlproxy.learn.candidate import CandidateRecipe, Compiled, PredictorDefaults
+from mlproxy.learn.compile import effort, with_cuts
 from mlproxy.learn.cuts import find_cuts
 from mlproxy.learn.policy import ArbitrationPolicy, Standing, choose
 from mlproxy.learn.spec import DecisionSpec
 from mlproxy.learn.track import Track
 from mlproxy.learn.window import Window
+from mlproxy.proxy.program import eval_program
 from mlproxy.proxy.types import Kind, Program, Recommendation, RecordType
 
 __all__ = ("DEFAULT", "Learner", "Proposal")
@@ -106,7 +107,6 @@ class Learner:
         self._compared = False
         self._labels = 0
         self._skipped = 0
-        self._changes = 0
         self._at = 0
         self._events: list[ModelEvent] = []
         self._cache: dict[tuple[str, bool], tuple[int, dict[int, Program]]] = {}
@@ -147,31 +147,31 @@ class Learner:
                     window.add(of_stream, samples=True)
         labels = decode(records, self.spec)
         self._skipped += labels.skipped
-        if not labels.rows:
+        if not len(labels):
             return 0
         for number, window in enumerate(self._windows):
             of = labels.stream == number
             window.add(labels.matrix[of], labels.weight[of])
         start = 0
         every = self.policy.decide_every
-        while start < len(labels.rows):
+        while start < len(labels):
             # Decisions fall on fixed label counts, whatever the batches are.
             stop = start + every - self._labels % every
-            chunk = labels.rows[start:stop]
-            self._at = int(labels.time[start + len(chunk) - 1])
-            self._learn(chunk)
+            stop = min(stop, len(labels))
+            self._at = int(labels.time[stop - 1])
+            self._learn(labels.part(start, stop), stop - start)
             start = stop
             if self._labels % every == 0:
                 self._review()
-        return len(labels.rows)
+        return len(labels)
 
-    def _learn(self, rows: list[Label]) -> None:
+    def _learn(self, columns: Columns, count: int) -> None:
         for track in self._tracks.values():
             if not track.alive:
                 continue
             before = self._clock()
             try:
-                drifts = track.train(rows)
+                drifts = track.train(columns)
                 for found in drifts:
                     track.drifts += 1
                     track.drifted_at = self._labels
@@ -179,7 +179,7 @@ class Learner:
             except Exception as error:  # noqa: BLE001 - whatever a model does, the loop goes on
                 self._drop(track, f"{type(error).__name__}: {error}")
                 continue
-            track.account(self._clock() - before, len(rows))
+            track.account(self._clock() - before, count)
             for found in drifts:
                 self._emit(
                     "drift",
@@ -187,8 +187,7 @@ class Learner:
                     reason=f"stream {self.spec.streams[found.stream].name}: error rose from "
                     f"{found.before:.4g} to {found.after:.4g}",
                 )
-        self._labels += len(rows)
-        self._changes += 1
+        self._labels += count
 
     def observe_cost(
         self, candidate: str, cost: float, weight: float = 1.0, *, policy: str = ""
@@ -231,7 +230,6 @@ class Learner:
                 track.candidate.observe_cost(cost, baseline, weight, (policies or {}).get(name, ""))
             except Exception as error:  # noqa: BLE001 - see _learn
                 self._drop(track, f"{type(error).__name__}: {error}")
-        self._changes += 1
         self._decide()
 
     # -- arbitration --------------------------------------------------------
@@ -320,7 +318,6 @@ class Learner:
         if not track.alive:
             return
         track.state, track.dropped_because = "dropped", reason
-        self._changes += 1
         self._emit("dropped", track, reason=reason)
         if self._champion == track.name:
             self._decide()
@@ -335,7 +332,7 @@ class Learner:
                 model_version=self._version,
                 reason=reason,
                 loss=track.loss.value or 0.0,
-                cost=track.cost.value or 0.0,
+                cost=self._cost_of(track) or 0.0,
                 at=self._at,
             )
         )
@@ -365,9 +362,12 @@ class Learner:
     def _programs(self, track: Track, *, best: bool) -> dict[int, Program]:
         if not track.alive:
             return {}
+        if getattr(type(track.candidate), "compile_best", None) is PredictorDefaults.compile_best:
+            best = False
         key = (track.name, best)
         cached = self._cache.get(key)
-        if cached is not None and cached[0] == self._changes:
+        # What predicts nothing changes with costs, or by itself, and is cheap to compile.
+        if cached is not None and cached[0] == self._labels and track.candidate.predicts:
             return cached[1]
         programs: dict[int, Program] = {}
         try:
@@ -379,7 +379,7 @@ class Learner:
         except Exception as error:  # noqa: BLE001 - see _learn
             self._drop(track, f"cannot be compiled: {error}")
             return {}
-        self._cache[key] = (self._changes, programs)
+        self._cache[key] = (self._labels, programs)
         return programs
 
     def _cut(self, track: Track, stream: int, compiled: Compiled) -> Program:
@@ -387,7 +387,8 @@ class Learner:
             return compiled.program
         window = self._windows[stream]
         cuts = find_cuts(
-            evaluate_many(compiled.program, window.rows),
+            # Without cuts the action is the prediction. This also checks the program.
+            eval_program(compiled.program, window.rows),
             window.weights,
             self.spec.streams[stream].classes,
             track.cuts.get(stream) or self._first_cuts(stream),

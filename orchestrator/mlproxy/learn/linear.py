@@ -58,7 +58,10 @@ class LinearCandidate(PredictorDefaults):
         self._max_steps = max_steps
         self._span = (spec.label_high - spec.label_low) / 2
         self._scaling = [
-            [(f.low, f.high, (f.low + f.high) / 2, 2 / (f.high - f.low)) for f in stream.features]
+            [
+                (n, f.low, f.high, 2 / (f.high - f.low), (f.high + f.low) / (f.high - f.low))
+                for n, f in enumerate(stream.features)
+            ]
             for stream in spec.streams
         ]
         self._models = [self._new(number) for number in range(len(spec.streams))]
@@ -85,15 +88,12 @@ class LinearCandidate(PredictorDefaults):
         last, z = self._last
         if last is x:
             return z
-        z = {}
-        for number, (low, high, middle, factor) in enumerate(self._scaling[stream]):
-            value = x[number]
-            # Written out: min() and max() would cost twice as much as the rest of the loop.
-            if value > high:
-                value = high
-            elif value < low:
-                value = low
-            z[number] = (value - middle) * factor
+        # Written out: min() and max() would cost more than all the rest.
+        z = {
+            n: (low if v < low else high if v > high else v) * factor - middle  # noqa: FURB136
+            for n, low, high, factor, middle in self._scaling[stream]
+            for v in (x[n],)
+        }
         self._last = (x, z)
         return z
 

@@ -3,9 +3,9 @@
 River's E-BST splitters keep one tree node per distinct value and copy running
 statistics for every value at every attempt to split: with six features of a
 few hundred values each, that is nearly all the time a Hoeffding tree takes.
-Here values fall into bins of 2^shift integers and an attempt is a cumulative
-sum. Same criterion (variance reduction, sample variances), and a split always
-lies on an integer.
+Here values fall into bins, single integers at first and twice as wide whenever
+there are too many, and an attempt is a cumulative sum. Same criterion (variance
+reduction, sample variances), and a split always lies on an integer.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ class BinnedSplitter(Splitter):
     """Counts, sums and sums of squares of the target per bin of an integer feature.
 
     Args:
-        shift: values x with the same `x >> shift` share a bin.
+        bins: so many are kept at most. A feature with fewer values is split
+            exactly; with more, neighbours share a bin.
     """
 
-    def __init__(self, shift: int = 3) -> None:
+    def __init__(self, bins: int = 256) -> None:
         super().__init__()
-        self.shift = shift
+        self.bins = bins
+        self._shift = 0
         self._bins: dict[int, list[float]] = {}
 
     @property
@@ -39,15 +41,27 @@ class BinnedSplitter(Splitter):
 
     def update(self, att_val: Any, target_val: Any, w: float) -> None:
         """Count one value."""
-        place = att_val >> self.shift
+        place = att_val >> self._shift
         weighted = w * target_val
         one = self._bins.get(place)
         if one is None:
             self._bins[place] = [w, weighted, weighted * target_val]
+            while len(self._bins) > self.bins:
+                self._coarsen()
         else:
             one[0] += w
             one[1] += weighted
             one[2] += weighted * target_val
+
+    def _coarsen(self) -> None:
+        """Make bins twice as wide."""
+        self._shift += 1
+        merged: dict[int, list[float]] = {}
+        for place, sums in self._bins.items():
+            one = merged.setdefault(place >> 1, [0.0, 0.0, 0.0])
+            for number, value in enumerate(sums):
+                one[number] += value
+        self._bins = merged
 
     def cond_proba(self, att_val: Any, target_val: Any) -> float:
         """Not for regression."""
@@ -80,7 +94,7 @@ class BinnedSplitter(Splitter):
         enough = np.minimum(left[:, 0], right[:, 0]) >= criterion.min_samples_split
         merit[~enough] = 0.0
         best = int(np.argmax(merit))
-        threshold = ((places[best] + 1) << self.shift) - 1
+        threshold = ((places[best] + 1) << self._shift) - 1
         children = [_var(side[best], mean) for side in (left, right)]
         return BranchFactory(float(merit[best]), att_idx, threshold, children)
 

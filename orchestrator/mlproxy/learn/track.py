@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlproxy.learn.batch import Label
+from mlproxy.learn.batch import Columns
 from mlproxy.learn.candidate import Candidate, CandidateRecipe, Size
 from mlproxy.learn.drift import RisingAdwin
 from mlproxy.learn.meters import FadingMean, FadingRatio
@@ -15,6 +14,10 @@ from mlproxy.learn.policy import ArbitrationPolicy
 from mlproxy.learn.spec import DecisionSpec
 
 __all__ = ("Diverged", "Drift", "Track")
+
+# ADWIN sees means of so many errors: by default it looks for a change only every 32
+# values anyway, and seeing every single one would cost as much as a linear model.
+_BLOCK = 8
 
 State = Literal["warming", "ready", "dropped"]
 
@@ -55,7 +58,6 @@ class Track:
     dropped_because: str = ""
     labels: list[int] = field(default_factory=list)
     loss: FadingMean = field(init=False)
-    stream_loss: list[FadingMean] = field(init=False)
     cost: FadingRatio = field(init=False)
     drifts: int = 0
     rebuilt: int = 0
@@ -66,15 +68,18 @@ class Track:
     effort: int = 0
     cuts: dict[int, tuple[int, ...]] = field(default_factory=dict)
     _watches: list[RisingAdwin] = field(init=False)
+    _blocks: list[float] = field(init=False)
     _understudies: dict[int, _Understudy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         streams = len(self.spec.streams)
         self.labels = [0] * streams
         self.loss = FadingMean(self.policy.fading)
-        self.stream_loss = [FadingMean(self.policy.fading) for _ in range(streams)]
+        self._blocks = [0.0] * streams
         self.cost = FadingRatio(self.policy.cost_fading)
-        self._watches = [RisingAdwin(self.policy.drift_delta) for _ in range(streams)]
+        self._watches = [
+            RisingAdwin(self.policy.drift_delta, clock=32 // _BLOCK) for _ in range(streams)
+        ]
 
     @property
     def name(self) -> str:
@@ -86,8 +91,8 @@ class Track:
         """Not dropped."""
         return self.state != "dropped"
 
-    def train(self, rows: Sequence[Label]) -> list[Drift]:
-        """Test-then-train on `rows`.
+    def train(self, columns: Columns) -> list[Drift]:
+        """Test-then-train on `columns`.
 
         Raises:
             Diverged: when a prediction is not finite.
@@ -95,20 +100,20 @@ class Track:
         """
         if not self.candidate.predicts:
             learn = self.candidate.learn_one
-            for stream, x, y, w in rows:
+            for stream, x, y, w in zip(*columns, strict=True):
                 learn(stream, x, y, w)
                 self.labels[stream] += 1
             return []
         drifts: list[Drift] = []
         predict, learn = self.candidate.predict_one, self.candidate.learn_one
-        watches, labels, meters = self._watches, self.labels, self.stream_loss
+        watches, labels, blocks = self._watches, self.labels, self._blocks
         squared = self.policy.loss == "squared"
         low, high = self.spec.label_low, self.spec.label_high
         span = high - low
         fading = self.policy.fading
         mass, total = self.loss.mass, self.loss.total
         understudied = bool(self._understudies)
-        for stream, x, y, w in rows:
+        for stream, x, y, w in zip(*columns, strict=True):
             guess = predict(stream, x)
             # What a program may answer is limited, and NaN fails every comparison.
             if low <= guess <= high:
@@ -121,16 +126,18 @@ class Track:
             loss = error * error if squared else error
             mass = mass * fading + w
             total = total * fading + w * loss
-            meters[stream].add(loss, w)
             labels[stream] += 1
-            watch = watches[stream]
-            watch.update(error / span)
-            if watch.drift_detected:
-                drifts.append(Drift(stream, watch.before * span, watch.after * span))
+            blocks[stream] += error
+            if labels[stream] % _BLOCK == 0:
+                watch = watches[stream]
+                watch.update(blocks[stream] / (_BLOCK * span))
+                blocks[stream] = 0.0
+                if watch.drift_detected:
+                    drifts.append(Drift(stream, watch.before * span, watch.after * span))
             if understudied and stream in self._understudies:
                 self._rehearse(stream, x, y, w, loss)
         self.loss.mass, self.loss.total = mass, total
-        self.loss.count += len(rows)
+        self.loss.count += len(columns[0])
         return drifts
 
     def _rehearse(self, stream: int, x: Any, y: float, w: float, old_loss: float) -> None:

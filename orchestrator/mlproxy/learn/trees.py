@@ -6,7 +6,6 @@ in its nodes and grows alternates after a drift: Bifet and Gavalda, 2009.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from river import tree
@@ -27,9 +26,10 @@ from mlproxy.learn.splitter import BinnedSplitter
 
 __all__ = ("AdaptiveTreeCandidate", "TreeCandidate", "hatr", "htr")
 
-# Measured with tracemalloc on River 0.26: an inactive node, and one slot of a leaf's splitter.
+# Measured with tracemalloc on River 0.26: a node, a bin of our splitter, a value of River's.
 _NODE_BYTES = 1200
-_SLOT_BYTES = 500
+_BIN_BYTES = 190
+_VALUE_BYTES = 500
 
 
 class TreeCandidate(PredictorDefaults):
@@ -42,9 +42,9 @@ class TreeCandidate(PredictorDefaults):
         grace_period: labels between two attempts to split a leaf.
         delta: of the Hoeffding bound.
         tau: ties are broken below this bound.
-        bins: splits are sought on borders of at most about this many equal
-            bins over a feature's range; 0: River's truncated E-BST over all values
-            (one to two orders of magnitude slower, hardly better).
+        bins: splits are sought on the borders of at most this many bins of a
+            feature (see `BinnedSplitter`); 0: by River's truncated E-BST over all
+            values, several times slower and no better on our streams.
         max_nodes: larger trees are pruned when compiled.
     """
 
@@ -74,13 +74,11 @@ class TreeCandidate(PredictorDefaults):
         self._models: list[Any] = [self._new(number) for number in range(len(spec.streams))]
 
     def _new(self, stream: int) -> Any:
-        return tree.HoeffdingTreeRegressor(splitter=self._splitter(stream), **self._params)
+        del stream
+        return tree.HoeffdingTreeRegressor(splitter=self._splitter(), **self._params)
 
-    def _splitter(self, stream: int) -> Any:
-        if not self._bins:
-            return tree.splitter.TEBSTSplitter(digits=0)
-        widest = max(f.high - f.low for f in self._spec.streams[stream].features)
-        return BinnedSplitter(max(0, math.ceil(math.log2(widest / self._bins))))
+    def _splitter(self) -> Any:
+        return BinnedSplitter(self._bins) if self._bins else tree.splitter.TEBSTSplitter(digits=0)
 
     def predict_one(self, stream: int, x: Features) -> float:
         """See `Candidate`; the prior before the first label."""
@@ -99,16 +97,16 @@ class TreeCandidate(PredictorDefaults):
         self._models[stream] = other._models[stream]
 
     def size(self) -> Size:
-        """See `Candidate`: counts nodes and the filled slots of the leaves' splitters."""
-        nodes = slots = 0
+        """See `Candidate`: counts nodes and what the leaves' splitters hold."""
+        nodes = filled = 0
         for model in self._models:
             if model._root is None:  # noqa: SLF001
                 continue
             nodes += model.n_nodes
             for leaf in model._root.iter_leaves():  # noqa: SLF001
                 for splitter in (leaf.splitters or {}).values():
-                    slots += _slots(splitter)
-        return Size(nodes=nodes, bytes=nodes * _NODE_BYTES + slots * _SLOT_BYTES)
+                    filled += _splitter_bytes(splitter)
+        return Size(nodes=nodes, bytes=nodes * _NODE_BYTES + filled)
 
     def compile(self, stream: int) -> Compiled:
         """The tree, exactly; pruned bottom-up when it is over the limits."""
@@ -144,7 +142,7 @@ class AdaptiveTreeCandidate(TreeCandidate):
 
     def _new(self, stream: int) -> Any:
         return tree.HoeffdingAdaptiveTreeRegressor(
-            splitter=self._splitter(stream),
+            splitter=self._splitter(),
             drift_detector=RisingAdwin(self._drift_delta),
             # Bagging weights are for ensembles; alone they only add noise.
             bootstrap_sampling=False,
@@ -153,16 +151,16 @@ class AdaptiveTreeCandidate(TreeCandidate):
         )
 
 
-def _slots(splitter: Any) -> int:
+def _splitter_bytes(splitter: Any) -> int:
     if isinstance(splitter, BinnedSplitter):
-        return len(splitter)
+        return len(splitter) * _BIN_BYTES
     stack, count = [getattr(splitter, "_root", None)], 0
     while stack:
         node = stack.pop()
         if node is not None:
             count += 1
             stack += (getattr(node, "_left", None), getattr(node, "_right", None))
-    return count
+    return count * _VALUE_BYTES
 
 
 def _mean(leaf: Any) -> float:

@@ -16,7 +16,7 @@ class Window:
     """
 
     def __init__(self, size: int, features: int) -> None:
-        self._rows = np.zeros((size, features), dtype=np.int64)
+        self._rows = np.zeros((size, features), dtype=np.int32)
         self._weights = np.zeros(size)
         self._next = 0
         self._filled = 0
@@ -24,7 +24,7 @@ class Window:
 
     def add(
         self,
-        rows: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int32],
         weights: npt.NDArray[np.float64] | None = None,
         *,
         samples: bool = False,
@@ -48,7 +48,7 @@ class Window:
         return self._filled
 
     @property
-    def rows(self) -> npt.NDArray[np.int64]:
+    def rows(self) -> npt.NDArray[np.int32]:
         """The vectors, shape (n, features), in no particular order."""
         return self._rows[: self._filled]
 

@@ -21,8 +21,7 @@ __all__ = ("check_candidate", "evaluate", "label_records", "program_sum")
 def program_sum(program: Program, row: Sequence[int]) -> int:
     """The summed leaf values for one row, written as plainly as can be.
 
-    An independent statement of what a program means, to hold the core and the
-    vectorised evaluator against.
+    An independent statement of what a program means, to hold the core against.
     """
     total = 0
     for root in program.roots:

@@ -171,6 +171,11 @@ void lfs_set_victim(struct lfs_engine *e, int store, int victim)
 	e->stores[store]->victim = victim;
 }
 
+void lfs_set_dither(struct lfs_engine *e, int store, uint64_t seed)
+{
+	e->stores[store]->dither = seed;
+}
+
 void lfs_set_placement(struct lfs_engine *e, int store, int placement)
 {
 	e->stores[store]->placement = placement;

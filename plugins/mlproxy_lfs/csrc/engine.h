@@ -88,6 +88,7 @@ struct store {
 	struct lfs_geometry geometry;
 	uint32_t share, slice;
 	int placement, victim;
+	uint64_t dither;	/* 0: none */
 	struct segment *segments;
 	uint32_t *map;		/* block -> physical place, NONE32 */
 	uint32_t *owner;	/* physical place -> block */

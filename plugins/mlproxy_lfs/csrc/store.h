@@ -121,6 +121,8 @@ int lfs_set_program(struct lfs_engine *e, int store, uint32_t stream,
 		    const void *program, uint64_t len);
 void lfs_set_victim(struct lfs_engine *e, int store, int victim);
 void lfs_set_placement(struct lfs_engine *e, int store, int placement);
+/* Dithers the victim scores of cost-benefit by up to 2% (A/A trials). */
+void lfs_set_dither(struct lfs_engine *e, int store, uint64_t seed);
 void lfs_set_core(struct lfs_engine *e, const struct lfs_core *core);
 /*
  * Labels: one in `every_user` writes, one in `every_gc` relocations of

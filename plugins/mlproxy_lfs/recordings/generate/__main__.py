@@ -61,6 +61,7 @@ def generate(name: str) -> dict[str, object]:
             sys.exit(f"{name}: the driver failed with status {recording.exit_status}")
         # What is published does not tell where it was recorded.
         recording.trace.meta["command"] = ["python", *WORKLOADS[name]]
+        del recording.trace.meta["kernel"]
         recording.trace.meta["versions"] = versions()
         out = OUT / f"{name}.trace"
         save(recording, out)
