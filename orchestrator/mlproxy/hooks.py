@@ -17,6 +17,7 @@ from mlproxy.errors import PluginError
 if TYPE_CHECKING:
     import click
 
+    from mlproxy.demo import Demo
     from mlproxy.events.types import FeedEvent
     from mlproxy.subsystem import SubsystemFactory
 
@@ -108,6 +109,11 @@ class Hooks:
     def commands(self, name: str, cli: click.Group) -> None:
         """Call `mlproxy_commands` of one plugin; errors pass through."""
         self._only("mlproxy_commands", name)(cli=cli)
+
+    def demo(self, name: str) -> Demo | None:
+        """Call `mlproxy_demo` of one plugin; errors pass through."""
+        found = self._only("mlproxy_demo", name)()
+        return found[0] if found else None
 
     def event(self, name: str, event: FeedEvent) -> None:
         """Call `mlproxy_event` of one plugin; errors pass through."""

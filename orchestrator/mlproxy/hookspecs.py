@@ -15,6 +15,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from mlproxy.demo import Demo
     from mlproxy.events.types import FeedEvent
     from mlproxy.subsystem import SubsystemFactory
 
@@ -25,6 +26,7 @@ __all__ = (
     "hookimpl",
     "hookspec",
     "mlproxy_commands",
+    "mlproxy_demo",
     "mlproxy_event",
     "mlproxy_models",
     "mlproxy_subsystems",
@@ -100,6 +102,26 @@ def mlproxy_commands(cli: click.Group) -> None:
         >>> @hookimpl
         ... def mlproxy_commands(cli):
         ...     cli.add_command(my_command)
+    """
+
+
+@hookspec
+def mlproxy_demo() -> Demo:  # type: ignore[empty-body]
+    """Offer a demonstration for `mlproxy demo`.
+
+    When: by `mlproxy demo` only.
+    Thread: the command line's main thread. May not be async.
+
+    Returns:
+        A `mlproxy.demo.Demo`: parts that run in processes of their own, and what
+        is to be concluded from them.
+
+    If it raises, `mlproxy demo` ends with that error; nothing else is touched.
+
+    Example:
+        >>> @hookimpl
+        ... def mlproxy_demo():
+        ...     return Demo("mine", "what it shows", my_parts, my_conclusion)
     """
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlproxy import SubsystemFactory, hookimpl
 from mlproxy_lfs.options import LfsOptions
 from mlproxy_lfs.subsystem import COST_UNITS, PROXIES, LfsSubsystem
 
-__all__ = ("mlproxy_subsystems",)
+if TYPE_CHECKING:
+    from mlproxy.demo import Demo
+
+__all__ = ("mlproxy_demo", "mlproxy_subsystems")
 
 
 @hookimpl
@@ -23,3 +28,11 @@ def mlproxy_subsystems() -> list[SubsystemFactory]:
             cost_units=COST_UNITS,
         )
     ]
+
+
+@hookimpl
+def mlproxy_demo() -> Demo:
+    """The demonstration, loaded when it is asked for."""
+    from mlproxy_lfs.demo import DEMO
+
+    return DEMO

@@ -23,7 +23,16 @@ from mlproxy_lfs.recorded import load_block_stream, mix, scale
 from mlproxy_lfs.system import REFERENCE, LfsSystem, SystemOptions, Window
 from mlproxy_lfs.workloads import Workload, load_workload, resolve
 
-__all__ = ("COST_UNITS", "PROXIES", "LfsSubsystem", "StepEvents", "make_system", "make_workload")
+__all__ = (
+    "COST_UNITS",
+    "PROXIES",
+    "LfsSubsystem",
+    "StepEvents",
+    "geometry_of",
+    "make_workload",
+    "proxies_of",
+    "system_of",
+)
 
 PROXIES = (PLACEMENT, VICTIM)
 COST_UNITS: Mapping[str, float] = dict.fromkeys(PROXIES, float(COST_UNIT))
@@ -41,10 +50,14 @@ def geometry_of(options: LfsOptions) -> Geometry:
 def make_workload(options: LfsOptions, seed: int) -> Workload:
     """The stream that the options ask for, made for their store.
 
+    Args:
+        options: validated.
+        seed: used where the options give none.
+
     Raises:
         TraceError: a recording cannot be read or has no room in the store; no such workload.
     """
-    capacity = geometry_of(options).capacity
+    seed, capacity = seed_of(options, seed), geometry_of(options).capacity
     total = int((options.capacities or options.stream_capacities) * capacity)
     try:
         if not options.trace:
@@ -62,23 +75,30 @@ def make_workload(options: LfsOptions, seed: int) -> Workload:
         ) from error
 
 
-def make_system(
-    options: LfsOptions, seed: int, overrides: Mapping[str, Mapping[str, int]] | None = None
+def seed_of(options: LfsOptions, seed: int) -> int:
+    """The options' seed, or else this one."""
+    return seed if options.seed is None else options.seed
+
+
+def system_of(
+    workload: Workload,
+    options: LfsOptions,
+    seed: int,
+    overrides: Mapping[str, Mapping[str, int]] | None = None,
 ) -> LfsSystem:
-    """The steered store that the options describe.
+    """The steered store that the options describe, for a workload made by `make_workload`.
 
     Args:
+        workload: what is written to it.
         options: validated.
         seed: used where the options give none.
         overrides: proxy name -> fields of its ProxyConfig.
 
     Raises:
-        TraceError: see `make_workload`.
         StoreError: not enough memory.
     """
-    seed = seed if options.seed is None else options.seed
     return LfsSystem(
-        make_workload(options, seed),
+        workload,
         SystemOptions(
             geometry=geometry_of(options),
             twin_share=options.twin_share,
@@ -86,7 +106,7 @@ def make_system(
             poison_at=options.poison_at,
             overrides=overrides or {},
         ),
-        seed=seed,
+        seed=seed_of(options, seed),
     )
 
 
@@ -158,7 +178,8 @@ class LfsSubsystem:
         """
         options: LfsOptions = context.options
         self._options = options
-        self._system = system = make_system(options, context.seed, context.overrides)
+        workload = make_workload(options, context.seed)
+        self._system = system = system_of(workload, options, context.seed, context.overrides)
         self._events = StepEvents(system)
         self._main: StoreStats = system.engine.stats(system.main)
         self._due = self._clock()
