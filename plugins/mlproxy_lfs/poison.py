@@ -45,8 +45,7 @@ def _actions(program: Program, action: Callable[[int], int]) -> Program:
         )
         return dataclasses.replace(program, nodes=nodes, roots=program.roots[:1], cuts=())
     nodes = tuple(
-        dataclasses.replace(n, value=action(n.value)) if n.feature < 0 else n
-        for n in program.nodes
+        dataclasses.replace(n, value=action(n.value)) if n.feature < 0 else n for n in program.nodes
     )
     return dataclasses.replace(program, nodes=nodes)
 
