@@ -167,7 +167,7 @@ def conclude(results: Mapping[str, Any], feed: FeedCount) -> DemoOutcome:
     verdicts = [judge(results[name]) for name, judge in VERDICTS.items()]
     return DemoOutcome(
         verdicts=verdicts,
-        table=summary_of(results, TITLES),
+        table=summary_of(results, verdicts),
         report=report_of(results, verdicts, feed, TITLES, {"turncoat": TURNS_BAD_AT}),
         data={"parts": {name: _plain(result) for name, result in results.items()}},
     )
