@@ -106,13 +106,13 @@ def victim_recipes(choices: Sequence[Victim] = VICTIM_CHOICES) -> list[Candidate
 
 
 def arbitration() -> ArbitrationPolicy:
-    """Measured cost over about 25 windows decides; a switch must be worth 1%."""
+    """Measured cost over about 50 windows decides; a switch must be worth 3%."""
     return ArbitrationPolicy(
-        cost_fading=0.96,
+        cost_fading=0.98,
         min_cost_windows=10,
         # Keeping a model out is the proxy's business; here it would only flap.
         cost_margin=0.1,
-        switch_margin=0.01,
+        switch_margin=0.03,
         dwell_labels=500,
         decide_every=128,
         max_seconds_per_label=0.02,

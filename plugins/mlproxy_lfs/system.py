@@ -77,7 +77,7 @@ class SystemOptions:
     twin_share: int = 8
     window: float = 0.02
     refresh: int = 5
-    labels: int = 1000
+    labels: int = 2000
     horizon: float = 0.5
     poison: Poison | None = None
     poison_at: float = 0.0

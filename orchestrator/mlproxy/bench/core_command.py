@@ -49,12 +49,19 @@ def extra_measurements(*, quick: bool) -> list[Callable[[], dict[str, float]]]:
 
 def summary_table(summary: dict[str, Any]) -> Table:
     """Return the summary for people, with what it is held to."""
-    rows: Sequence[tuple[str, str, float, str]] = [
-        (key, meaning, round(summary[key], 2), target)
+    rows: Sequence[tuple[str, str, str, str]] = [
+        (key, meaning, _figures(summary[key]), target)
         for key, (meaning, target) in _TARGETS.items()
         if key in summary
     ]
-    return Table(("number", "meaning", "measured", "target"), rows)
+    return Table(
+        ("number", "meaning", "measured", "target"), rows, ("left", "left", "right", "left")
+    )
+
+
+def _figures(value: float) -> str:
+    """Three digits that say something, whatever the size: the rows differ by ten powers of ten."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 @click.command(name="core")
