@@ -154,7 +154,7 @@ def report_of(
             "blocks written": f"{blocks:,}",
             "processor time": f"{sum(r.cpu_seconds for r in results.values()):.0f} s",
         },
-        summary=summary_of(results, verdicts),
+        summary=summary_of(results, verdicts, leads),
         proxies=proxies,
         notes=[f"{'Held' if v.held else 'DID NOT HOLD'}: {v.statement}." for v in verdicts],
         feed={
