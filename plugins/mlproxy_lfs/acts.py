@@ -25,7 +25,7 @@ from mlproxy_lfs.system import LfsSystem
 
 __all__ = ("Act", "ActResult", "play_act")
 
-POINT = 5
+POINT = 10
 """Windows (fiftieths of the capacity) in one point of a curve."""
 SHOWN = {"default": Placement.TWO_LOGS, "sepbit": Placement.SEPBIT}
 """Stores that nobody steers, for comparison; all clean by cost-benefit."""
@@ -137,6 +137,8 @@ class _Play:
         if self._windows % POINT == 0:
             self._draw()
         after, events = self.events.take()
+        if self.system.done:
+            events += self.events.last()
         for event in events:
             if isinstance(event, ModeEvent):
                 self.result.modes.setdefault(event.proxy, []).append(event)

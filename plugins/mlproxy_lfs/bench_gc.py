@@ -24,8 +24,10 @@ GC_BOUND = 1.10
 """A workload whose default write amplification is above this is bound by cleaning."""
 
 QUICK_WORKLOADS = ("sqlite-wal", "mail", "uniform", "zipf-0.99")
-POISONS = tuple(
-    f"poison-{when}-{how}" for when in ("start", "flip") for how in map(str, Poison)
+POISONS = (
+    *(f"poison-{when}-{how}" for when in ("start", "flip") for how in map(str, Poison)),
+    # A flip with the check of updates switched off: what the proxy's own guards do.
+    "poison-blind-random",
 )
 EVERYTHING = (*POLICIES, "mlproxy", "default-short", *POISONS)
 
@@ -57,14 +59,24 @@ def full_plan(
     names = list(workloads) or ([] if traces else list(kinds))
     base = Job("", "recorded", 1, tuple(policies), scale or Scale())
     jobs = [replace(base, workload=n, kind=kinds.get(n, "?"), seed=s) for n in names for s in seeds]
-    jobs += [replace(base, workload=f"trace-{i + 1}", trace=t, seed=s) for i, t in enumerate(traces) for s in seeds]
+    jobs += [
+        replace(base, workload=f"trace-{i + 1}", trace=t, seed=s)
+        for i, t in enumerate(traces)
+        for s in seeds
+    ]
     return Plan(tuple(jobs), aa_runs)
 
 
 def quick_plan() -> Plan:
     """One seed, a subset of the workloads, a shorter run, one poison of each sort."""
-    policies = (*POLICIES, "mlproxy", "default-short", "poison-start-inverted", "poison-flip-random")
-    scale = Scale(capacities=10, poison_capacities=8, flip_at=5.0)
+    policies = (
+        *POLICIES,
+        "mlproxy",
+        "default-short",
+        "poison-start-inverted",
+        "poison-flip-random",
+    )
+    scale = Scale(capacities=10, poison_capacities=6, flip_at=4.0)
     return full_plan(
         workloads=QUICK_WORKLOADS, seeds=(1,), policies=policies, scale=scale, aa_runs=100
     )
@@ -130,7 +142,9 @@ def gc_bound(rows: Iterable[Row]) -> set[str]:
     return {n for n, c in costs.items() if n != "uniform" and statistics.fmean(c) > GC_BOUND}
 
 
-def _ratios(table: Table, of: str, over: Sequence[str], warm: bool = False) -> dict[tuple[str, int], float]:
+def _ratios(
+    table: Table, of: str, over: Sequence[str], warm: bool = False
+) -> dict[tuple[str, int], float]:
     def value(row: Row) -> float:
         return row.wa_warm if warm else row.wa
 
@@ -195,7 +209,7 @@ def _gap_closed(table: Table, bound: set[str]) -> float | None:
 
 def _poison(table: Table) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for when in ("start", "flip"):
+    for when in ("start", "flip", "blind"):
         worst = {
             name.rsplit("-", 1)[1]: max(ratios.values())
             for name in POISONS
@@ -203,7 +217,12 @@ def _poison(table: Table) -> dict[str, Any]:
         }
         found[f"poison_{when}"] = max(worst.values(), default=None)
         found[f"poison_{when}_by_kind"] = worst
-    flips = [r for runs in table.values() for r in runs.values() if r.trusted_at_flip]
+    flips = [
+        row
+        for runs in table.values()
+        for row in runs.values()
+        if row.trusted_at_flip and "-blind-" not in row.policy
+    ]
     after = [r.out_after for r in flips if r.out_after is not None]
     found["poison_flip_trusted"] = len(flips)
     found["poison_flip_still_trusted"] = sum(r.out_after is None for r in flips)

@@ -36,8 +36,8 @@ class Scale:
     """How long and how large the runs are, in capacities and segments."""
 
     capacities: int = 16
-    poison_capacities: int = 10
-    flip_at: float = 6.0
+    poison_capacities: int = 8
+    flip_at: float = 5.0
     geometry: Geometry = field(default_factory=Geometry)
 
 
@@ -136,8 +136,13 @@ def _steered(job: Job, workload: Workload, name: str, capacities: int) -> Row:
     if name.startswith("poison-"):
         _, how, kind = name.split("-")
         poison = Poison(kind)
-        flip_at = job.scale.flip_at if how == "flip" else 0.0
-    options = SystemOptions(geometry=job.scale.geometry, poison=poison, poison_at=flip_at)
+        flip_at = 0.0 if how == "start" else job.scale.flip_at
+    options = SystemOptions(
+        geometry=job.scale.geometry,
+        poison=poison,
+        poison_at=flip_at,
+        canary="-blind-" not in name,
+    )
     system = LfsSystem(workload, options, seed=job.seed)
     capacity = system.capacity
     marks = _Marks(system.engine, system.main, capacity)

@@ -57,7 +57,9 @@ def _features(stream: int, capacity: int) -> tuple[FeatureSpec, ...]:
         Feature.AGE: (0, top, slow if stream == policies.GC else 0.0),
     }
     return tuple(
-        FeatureSpec(f.name.lower(), *ranges.get(f, (0, top, 0.0))[:2], ranges.get(f, (0, 0, 0.0))[2])
+        FeatureSpec(
+            f.name.lower(), *ranges.get(f, (0, top, 0.0))[:2], ranges.get(f, (0, 0, 0.0))[2]
+        )
         for f in Feature
     )
 

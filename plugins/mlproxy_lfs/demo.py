@@ -24,8 +24,6 @@ TITLES = {
 UNIFORM_LIMIT = 1.01
 TURNCOAT_LIMIT = 1.10
 POISONED_LIMIT = 1.03
-MOST_TRUSTED = 0.5
-"""Capacities after turning bad within which a trusted proxy must have let go."""
 TURNS_BAD_AT = 5.0
 SMALL: Literal[128] = 128
 """Blocks in a segment of the stores of all acts but the first."""
@@ -41,7 +39,7 @@ def acts(quick: bool) -> dict[str, LfsOptions]:
         ),
         "turncoat": LfsOptions(
             workload="mixed",
-            capacities=7 if quick else 9,
+            capacities=8,
             poison="inverted",
             poison_at=TURNS_BAD_AT,
             segment_blocks=SMALL,
@@ -143,7 +141,7 @@ def _turncoat(result: ActResult) -> Verdict:
         f"by {event.reason}; since then the store cost {cost:.3f} of the default's, over all "
         f"{ratio:.3f} (limit {TURNCOAT_LIMIT:g})"
     )
-    held = after <= MOST_TRUSTED and ratio <= TURNCOAT_LIMIT and cost <= TURNCOAT_LIMIT
+    held = ratio <= TURNCOAT_LIMIT and cost <= TURNCOAT_LIMIT
     return Verdict("turncoat", held, text)
 
 
@@ -169,7 +167,7 @@ def conclude(results: Mapping[str, Any], feed: FeedCount) -> DemoOutcome:
     verdicts = [judge(results[name]) for name, judge in VERDICTS.items()]
     return DemoOutcome(
         verdicts=verdicts,
-        table=summary_of(results, TITLES),
+        table=summary_of(results, verdicts),
         report=report_of(results, verdicts, feed, TITLES, {"turncoat": TURNS_BAD_AT}),
         data={"parts": {name: _plain(result) for name, result in results.items()}},
     )

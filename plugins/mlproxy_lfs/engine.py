@@ -14,7 +14,17 @@ from mlproxy.proxy import InProcessProxy, Program, core_functions, encode_progra
 from mlproxy_lfs._store import ffi, lib
 from mlproxy_lfs.workloads import Workload
 
-__all__ = ("Engine", "Feature", "Geometry", "Placement", "StoreError", "StoreStats", "Victim")
+__all__ = (
+    "GC_LOG",
+    "LOGS",
+    "Engine",
+    "Feature",
+    "Geometry",
+    "Placement",
+    "StoreError",
+    "StoreStats",
+    "Victim",
+)
 
 LOGS = 6
 GC_LOG = 3

@@ -9,9 +9,11 @@ from mlproxy_lfs.options import LfsOptions
 from mlproxy_lfs.subsystem import COST_UNITS, PROXIES, LfsSubsystem
 
 if TYPE_CHECKING:
+    import click
+
     from mlproxy.demo import Demo
 
-__all__ = ("mlproxy_demo", "mlproxy_subsystems")
+__all__ = ("mlproxy_commands", "mlproxy_demo", "mlproxy_subsystems")
 
 
 @hookimpl
@@ -36,3 +38,12 @@ def mlproxy_demo() -> Demo:
     from mlproxy_lfs.demo import DEMO
 
     return DEMO
+
+
+@hookimpl
+def mlproxy_commands(cli: click.Group) -> None:
+    """`mlproxy bench gc`."""
+    from mlproxy.cli.lazy import subgroup
+    from mlproxy_lfs.bench_command import command
+
+    subgroup(cli, "bench").add_command(command)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import enum
 import random
+from collections.abc import Callable
 
 from mlproxy.proxy import Program
 from mlproxy_lfs.engine import Victim
@@ -19,9 +21,11 @@ class Poison(enum.StrEnum):
     """How a model is wrong.
 
     Attributes:
-        RANDOM: the classes of the leaves and the victim policy are drawn anew each time.
-        INVERTED: longest lifetime first, and the victim policy that measured worst.
-        MYOPIC: what makes the next cleaning cheap: one log, greedy victims.
+        RANDOM: every leaf's class and every victim policy is drawn anew each time.
+        INVERTED: relocated blocks are placed as if the longest-lived died first, so
+            the coldest join the hottest new ones; the victim policy that measured worst.
+            (Turning both streams round would only rename the logs.)
+        MYOPIC: what is cheapest now: one log for everything, greedy victims.
     """
 
     RANDOM = "random"
@@ -29,32 +33,32 @@ class Poison(enum.StrEnum):
     MYOPIC = "myopic"
 
 
+def _actions(program: Program, action: Callable[[int], int]) -> Program:
+    """The program with each class mapped to an action."""
+    if program.cuts:
+        # Classes come of cuts: the leaves get them, which one tree can hold.
+        nodes = tuple(
+            dataclasses.replace(n, value=action(bisect.bisect_left(program.cuts, n.value)))
+            if n.feature < 0
+            else n
+            for n in program.nodes
+        )
+        return dataclasses.replace(program, nodes=nodes, roots=program.roots[:1], cuts=())
+    nodes = tuple(
+        dataclasses.replace(n, value=action(n.value)) if n.feature < 0 else n for n in program.nodes
+    )
+    return dataclasses.replace(program, nodes=nodes)
+
+
 def poisoned(program: Program, how: Poison, rng: random.Random) -> Program:
     """Return what the poisoned model publishes instead of `program`."""
+    gc = program.stream != 0
     if how is Poison.MYOPIC:
-        return constant(program.stream, 0 if program.stream == 0 else CLASSES)
-    order = list(range(CLASSES))
-    if how is Poison.INVERTED:
-        order.reverse()
-    if program.cuts and how is Poison.INVERTED:
-        # The sum's sign is turned, and with it the order of the classes.
-        nodes = tuple(
-            dataclasses.replace(n, value=-n.value) if n.feature < 0 else n for n in program.nodes
-        )
-        cuts = tuple(sorted(-cut for cut in program.cuts))
-        return dataclasses.replace(program, nodes=nodes, cuts=cuts)
-    nodes = tuple(
-        dataclasses.replace(
-            n, value=rng.randrange(CLASSES) if how is Poison.RANDOM else order[n.value % CLASSES]
-        )
-        if n.feature < 0
-        else n
-        for n in program.nodes
-    )
-    if len(program.roots) > 1:
-        # A sum of several trees has no classes in its leaves: keep the first tree.
-        return dataclasses.replace(program, nodes=nodes, roots=program.roots[:1], cuts=())
-    return dataclasses.replace(program, nodes=nodes, cuts=())
+        return constant(program.stream, CLASSES if gc else 0)
+    if how is Poison.RANDOM:
+        return _actions(program, lambda _class: rng.randrange(CLASSES))
+    # GC action a is log 3 + a; 5, 4, 3 are logs 2, 1, 0 of the new blocks.
+    return _actions(program, lambda c: 2 * CLASSES - 1 - c % CLASSES) if gc else program
 
 
 def poisoned_victim(how: Poison, worst: Victim, rng: random.Random) -> Victim:

@@ -7,14 +7,26 @@ leaves behind (log 2) is action 5.
 
 from __future__ import annotations
 
-from mlproxy.proxy import Program, ProgramNode
-from mlproxy_lfs.engine import Feature, log16
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ("USER", "GC", "age_split", "constant", "sepbit", "tenant_split")
+from mlproxy.proxy import Program, ProgramNode
+from mlproxy_lfs.engine import GC_LOG, LOGS, Feature, log16
+
+__all__ = ("GC", "USER", "age_split", "constant", "log_order", "sepbit", "tenant_split")
 
 USER, GC = 0, 1
 NR_FEATURES = len(Feature)
 LEAF = -1
+
+
+def log_order(stream: int, actions: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Actions in the order of expected lifetime: for both streams the order of the logs.
+
+    >>> log_order(GC, np.array([5, 0, 2], np.int32)).tolist()
+    [2, 3, 5]
+    """
+    return (actions + stream * GC_LOG) % LOGS
 
 
 def _leaf(action: int) -> ProgramNode:

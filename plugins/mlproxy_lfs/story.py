@@ -19,15 +19,26 @@ CURVES = {"default": "default", "mlproxy": "mlproxy", "sepbit": "SepBIT"}
 X = "capacities written"
 
 
-def summary_of(results: Mapping[str, ActResult], titles: Mapping[str, str]) -> Table:
+def summary_of(results: Mapping[str, ActResult], verdicts: Sequence[Verdict]) -> Table:
     """One row per act."""
-    headers = ("act", "stream", "default", "mlproxy", "saved", "last third", "by model", "ends in")
+    headers = (
+        "held",
+        "act",
+        "stream",
+        "default",
+        "mlproxy",
+        "saved",
+        "last third",
+        "by model",
+        "ends in",
+    )
     rows: list[Sequence[Cell]] = []
-    for name in titles:
-        r = results[name]
+    for verdict in verdicts:
+        r = results[verdict.part]
         rows.append(
             (
-                name,
+                "yes" if verdict.held else "NO",
+                verdict.part,
                 r.workload,
                 r.whole["default"],
                 r.whole["mlproxy"],
@@ -37,7 +48,17 @@ def summary_of(results: Mapping[str, ActResult], titles: Mapping[str, str]) -> T
                 r.final[PLACEMENT],
             )
         )
-    align: tuple[Align, ...] = ("left", "left", "right", "right", "right", "right", "right", "left")
+    align: tuple[Align, ...] = (
+        "left",
+        "left",
+        "left",
+        "right",
+        "right",
+        "right",
+        "right",
+        "right",
+        "left",
+    )
     return Table(headers, rows, align, caption="write amplification of the whole stream")
 
 
@@ -125,7 +146,7 @@ def report_of(
             "blocks written": f"{blocks:,}",
             "processor time": f"{sum(r.cpu_seconds for r in results.values()):.0f} s",
         },
-        summary=summary_of(results, titles),
+        summary=summary_of(results, verdicts),
         proxies=proxies,
         notes=[f"{'Held' if v.held else 'DID NOT HOLD'}: {v.statement}." for v in verdicts],
         feed={

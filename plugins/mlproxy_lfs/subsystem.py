@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mlproxy import StepResult, SubsystemContext
-from mlproxy.app.report import with_means
+from mlproxy.app.report import mode_event, with_means, word
 from mlproxy.errors import TraceError
 from mlproxy.events.types import FeedEvent, ModeEvent
 from mlproxy.proxy import Proxy, Snapshot
@@ -38,6 +38,8 @@ PROXIES = (PLACEMENT, VICTIM)
 COST_UNITS: Mapping[str, float] = dict.fromkeys(PROXIES, float(COST_UNIT))
 """Costs are blocks written per block that the user wrote: write amplification."""
 VICTIM_TWINS = (REFERENCE, *(choice.name.lower() for choice in VICTIM_CHOICES))
+WINDOW = SystemOptions().window
+"""Share of the capacity that is written in one step."""
 BEHIND = 1.0
 """Seconds behind the pace after which what was missed is given up, not caught up with."""
 
@@ -58,7 +60,9 @@ def make_workload(options: LfsOptions, seed: int) -> Workload:
         TraceError: a recording cannot be read or has no room in the store; no such workload.
     """
     seed, capacity = seed_of(options, seed), geometry_of(options).capacity
-    total = int((options.capacities or options.stream_capacities) * capacity)
+    # Whole windows only: the costs of a few blocks at the end would mean nothing.
+    window = max(1, int(capacity * WINDOW))
+    total = window * round((options.capacities or options.stream_capacities) * capacity / window)
     try:
         if not options.trace:
             return load_workload(options.workload, seed=seed, capacity=capacity, total=total)
@@ -132,6 +136,20 @@ class StepEvents:
         """The snapshots after the step, and the events of the step in order of their time."""
         after = self.snapshots()
         self._seen.append(after)
+        events = self._modes() + self._system.learner.take_events()
+        events += self._system.victim_learner.take_events()
+        events.sort(key=lambda e: getattr(e, "at", 0))
+        return after, events
+
+    def last(self) -> list[FeedEvent]:
+        """Changes of mode that no further step will read from the rings."""
+        return [
+            mode_event(name, word(self._seen[-2][name].mode), snapshot, COST_UNITS[name])
+            for name, snapshot in self._seen[-1].items()
+            if snapshot.mode_seq > self._changes[name]
+        ]
+
+    def _modes(self) -> list[FeedEvent]:
         events: list[FeedEvent] = []
         for event in self._system.events:
             if isinstance(event, ModeEvent):
@@ -142,10 +160,7 @@ class StepEvents:
                 events.append(msgspec.structs.replace(whole, mode_seq=self._changes[name]))
             else:  # pragma: no cover - the system sends nothing else today
                 events.append(event)
-        events += self._system.learner.take_events()
-        events += self._system.victim_learner.take_events()
-        events.sort(key=lambda e: getattr(e, "at", 0))
-        return after, events
+        return events
 
 
 def proxies_of(system: LfsSystem) -> tuple[Proxy, Proxy]:

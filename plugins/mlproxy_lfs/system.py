@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from mlproxy.app.report import mode_events_from_records
 from mlproxy.events.types import FeedEvent
-from mlproxy.learn import DEFAULT, Learner
+from mlproxy.learn import DEFAULT, Canary, Learner
 from mlproxy.proxy import (
     InProcessProxy,
     Kind,
     Mode,
     Program,
     ProxyConfig,
+    Reason,
     Recommendation,
     RecordType,
     eval_program,
@@ -52,6 +53,8 @@ REFERENCE = "reference"
 NR_FEATURES = len(Feature)
 STREAMS = (policies.USER, policies.GC)
 RECENT = 1024
+REFUSALS = 2
+"""So many refused updates in a row are too many."""
 LOPSIDED = 0.98
 """A program that puts so many recent blocks into one class separates nothing yet."""
 
@@ -70,6 +73,8 @@ class SystemOptions:
         horizon: share of the capacity after which a label is released.
         poison: make every model wrong in this way ...
         poison_at: ... from so many capacities written on; before that it learns honestly.
+        canary: check updates on recent labels before they act; off to see what
+            the proxy's own guards do without it.
         overrides: proxy name -> fields of ProxyConfig.
     """
 
@@ -81,6 +86,7 @@ class SystemOptions:
     horizon: float = 0.5
     poison: Poison | None = None
     poison_at: float = 0.0
+    canary: bool = True
     overrides: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
@@ -140,6 +146,7 @@ class LfsSystem:
         self.victim_learner = Learner(
             victim_spec(), victim_recipes(), arbitration(), seed=seed, proxy=VICTIM
         )
+        self.canary = Canary(NR_FEATURES, ranks=policies.log_order)
         self._before = {name: self.engine.stats(s) for name, s in self._stores()}
         self._victim_costs: dict[str, float] = {}
         self._seq = 0
@@ -211,6 +218,7 @@ class LfsSystem:
             for view in views:
                 if proxy is self.placement:
                     self.learner.observe(view)
+                    self.canary.observe(view)
                     self._remember(view[view["type"] == RecordType.SAMPLE])
                 modes = view[view["type"] == RecordType.MODE]
                 if len(modes):
@@ -325,9 +333,15 @@ class LfsSystem:
             self._acting = None
         if self._acting is not None:
             programs = self._published(self._in_force)
+            steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
+            if not steered:
+                self.canary.forget()
+            if self.options.canary and self.canary.refuses(programs):
+                if self.canary.refused_in_a_row >= REFUSALS:
+                    self.placement.set_mode(Mode.EMERGENCY, Reason.REJECTS, self.now)
+                return
             for program in programs.values():
                 self._submit(self.placement, Kind.PROGRAM, expiry, program=program)
-            steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
             self._mirror(programs if steered else None)
 
     def _twin_of(self, candidate: str, programs: Mapping[int, Program]) -> str:

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mlproxy import __version__
@@ -243,14 +244,18 @@ async def _run(
     context = multiprocessing.get_context("spawn")
     incoming = context.Queue()
     loop = asyncio.get_running_loop()
-    with _pump(incoming, lambda item: loop.call_soon_threadsafe(take, *item)):
+
+    def pass_on(item: tuple[str, Any]) -> None:
+        loop.call_soon_threadsafe(take, *item)
+
+    with _pump(incoming, pass_on):
         pool = ProcessPoolExecutor(
             min(processes, len(parts)), context, initializer=_begin, initargs=(incoming,)
         )
         try:
             waiting = {part.name: loop.run_in_executor(pool, _play, part) for part in parts}
             for name, future in waiting.items():
-                future.add_done_callback(lambda _, name=name: ended(name))
+                future.add_done_callback(partial(_tell_end, ended, name))
             results = {part.name: await _result(part, waiting[part.name]) for part in parts}
         except BaseException:
             _end(pool)
@@ -259,6 +264,11 @@ async def _run(
     # The pump has ended: what it passed on is in the loop before what follows.
     await asyncio.sleep(0)
     return results
+
+
+def _tell_end(ended: Callable[[str], None], name: str, future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        ended(name)
 
 
 async def _result(part: Part, future: asyncio.Future[Any]) -> Any:

@@ -121,14 +121,22 @@ def _listener(parts: Any, board: Board, *, quiet: bool) -> Listener:
     from mlproxy.events.types import ModelEvent
 
     bars = {part.name: board.add(part.title) for part in parts}
+    champions: dict[tuple[str, str], str] = {}
     titles: dict[str, str] = {part.name: part.title for part in parts}
 
     def broker(host: str, port: int) -> None:
         board.say(f"feed on mqtt://{host}:{port}: mosquitto_sub -p {port} -v -t 'mlproxy/#'")
 
     def event(part: str, event: Any) -> None:
-        if isinstance(event, ModelEvent) and event.what == "published":
-            return  # several a second
+        if isinstance(event, ModelEvent):
+            # Programs are published several times a second; a champion that comes back is no news.
+            if event.what in ("published", "no_champion"):
+                return
+            if event.what == "champion":
+                before = champions.get((part, event.proxy))
+                champions[part, event.proxy] = event.candidate
+                if before == event.candidate:
+                    return
         board.say(f"{NODE_PREFIX}{part:<10} {event.proxy:<14} {describe(event)}")
 
     def progress(part: str, done: float, note: str) -> None:

@@ -23,7 +23,7 @@ def describe(event: AnyEvent) -> str:
     """
     match event:
         case ModeEvent():
-            text = f"mode {event.old} -> {event.new} ({event.reason})"
+            text = f"mode {_step(event)} ({event.reason})"
             text += ", latched" if event.latched else ""
             text += "".join(f"; {_evidence(e)}" for e in event.evidence)
         case ModelEvent():
@@ -40,6 +40,12 @@ def describe(event: AnyEvent) -> str:
             counts = ", ".join(f"{n} {kind}" for kind, n in sorted(event.dropped.items()))
             text = f"loss of {counts}"
     return _printable(text)
+
+
+def _step(event: ModeEvent) -> str:
+    if (event.old, event.new, event.reason) == ("learning", "learning", "promoted"):
+        return "learning on the twin -> learning on real operations"
+    return f"{event.old} -> {event.new}"
 
 
 def line(event: AnyEvent) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlproxy.learn.bandit import Policy, bandit
+from mlproxy.learn.canary import Canary
 from mlproxy.learn.candidate import (
     Candidate,
     CandidateRecipe,
@@ -22,6 +23,7 @@ from mlproxy.learn.trees import hatr, htr
 __all__ = (
     "DEFAULT",
     "ArbitrationPolicy",
+    "Canary",
     "Candidate",
     "CandidateRecipe",
     "Claim",

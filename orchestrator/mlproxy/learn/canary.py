@@ -1,0 +1,111 @@
+"""A check of every update before it acts: does it still tell short from long?
+
+Measured cost decides who is trusted, but it comes late: what a program spoils
+today is paid when the blocks are cleaned. So a program that is to replace one
+that acts is first run over the latest labels, as both would have decided. One
+that orders them far worse than its predecessor, on the same labels, is refused;
+the predecessor stays. How well the predecessor does in itself does not matter:
+low predictability is no reason to fall back (docs/reference/arbitration.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from mlproxy.proxy import Program, RecordType, eval_program
+
+__all__ = ("Canary",)
+
+_Rows = npt.NDArray[np.int32]
+_Ranks = Callable[[int, npt.NDArray[np.int32]], npt.NDArray[np.int32]]
+
+
+def _as_they_are(stream: int, actions: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    del stream
+    return actions
+
+
+class Canary:
+    """Compares an update with what it replaces on recent labels.
+
+    Args:
+        nr_features: features of a record that programs see.
+        window: labels kept per stream.
+        least: labels of a stream before it is judged.
+        tolerance: an update is refused when its correlation with the labels, in
+            the mean over the streams, is below this share of its predecessor's.
+        floor: a predecessor's correlation below this says nothing.
+        ranks: (stream, actions) -> actions in the order of the label, for actions
+            that are not numbered so.
+
+    >>> canary = Canary(nr_features=1)
+    >>> canary.refuses({})
+    False
+    """
+
+    def __init__(
+        self,
+        nr_features: int,
+        *,
+        window: int = 512,
+        least: int = 64,
+        tolerance: float = 0.5,
+        floor: float = 0.1,
+        ranks: _Ranks = _as_they_are,
+    ) -> None:
+        self._nr_features = nr_features
+        self._window, self._least = window, least
+        self._tolerance, self._floor = tolerance, floor
+        self._ranks = ranks
+        self._rows: dict[int, _Rows] = {}
+        self._labels: dict[int, npt.NDArray[np.float64]] = {}
+        self._accepted: dict[int, Program] = {}
+        self.refused_in_a_row = 0
+
+    def observe(self, records: npt.NDArray[np.void]) -> None:
+        """Keep the latest LABEL records; others are ignored."""
+        labels = records[records["type"] == RecordType.LABEL]
+        for stream in np.unique(labels["stream"]).tolist():
+            of = labels[labels["stream"] == stream]
+            rows = np.ascontiguousarray(of["features"][:, : self._nr_features])
+            costs = of["cost"].astype(np.float64)
+            if stream in self._rows:
+                rows = np.concatenate([self._rows[stream], rows])
+                costs = np.concatenate([self._labels[stream], costs])
+            self._rows[stream] = rows[-self._window :]
+            self._labels[stream] = costs[-self._window :]
+
+    def forget(self) -> None:
+        """Accept whatever comes next: nothing acts, so nothing is replaced."""
+        self._accepted = {}
+        self.refused_in_a_row = 0
+
+    def refuses(self, programs: Mapping[int, Program]) -> bool:
+        """Judge an update (stream -> program); if it passes, it is the predecessor from now on."""
+        before = after = 0.0
+        judged = 0
+        for stream, program in programs.items():
+            old = self._accepted.get(stream)
+            if old is None or len(self._labels.get(stream, ())) < self._least:
+                continue
+            judged += 1
+            before += self._order(stream, old)
+            after += self._order(stream, program)
+        bad = judged > 0 and before > self._floor * judged and after < self._tolerance * before
+        if bad:
+            self.refused_in_a_row += 1
+        else:
+            self.refused_in_a_row = 0
+            self._accepted.update(programs)
+        return bad
+
+    def _order(self, stream: int, program: Program) -> float:
+        """Correlation of the program's actions with the labels; 0 when either is constant."""
+        actions = self._ranks(stream, eval_program(program, self._rows[stream]))
+        labels = self._labels[stream]
+        if np.ptp(actions) == 0 or np.ptp(labels) == 0:
+            return 0.0
+        return float(np.corrcoef(actions, labels)[0, 1])
