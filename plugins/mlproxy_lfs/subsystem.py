@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mlproxy import StepResult, SubsystemContext
-from mlproxy.app.report import mode_event, with_means, word
+from mlproxy.app.report import mode_event, word
 from mlproxy.events.types import FeedEvent, ModeEvent
 from mlproxy.proxy import Proxy, Snapshot
 from mlproxy_lfs.decisions import COST_UNIT, PLACEMENT, VICTIM, VICTIM_CHOICES
@@ -105,7 +104,7 @@ def system_of(
 
 
 class StepEvents:
-    """Collects what a step of the system has to tell, with full evidence.
+    """Collects what a step of the system has to tell.
 
     Args:
         system: whose events.
@@ -113,8 +112,7 @@ class StepEvents:
 
     def __init__(self, system: LfsSystem) -> None:
         self._system = system
-        # A change of mode is read from the ring one step after it happened.
-        self._seen = deque([self.snapshots()], maxlen=3)
+        self._before = self._after = self.snapshots()
         self._changes = dict.fromkeys(PROXIES, 0)
 
     def snapshots(self) -> dict[str, Snapshot]:
@@ -124,30 +122,28 @@ class StepEvents:
 
     def take(self) -> tuple[dict[str, Snapshot], list[FeedEvent]]:
         """The snapshots after the step, and the events of the step in order of their time."""
-        after = self.snapshots()
-        self._seen.append(after)
+        self._before, self._after = self._after, self.snapshots()
         events = self._modes() + self._system.learner.take_events()
         events += self._system.victim_learner.take_events()
         events.sort(key=lambda e: getattr(e, "at", 0))
-        return after, events
+        return self._after, events
 
     def last(self) -> list[FeedEvent]:
         """Changes of mode that no further step will read from the rings."""
         return [
-            mode_event(name, word(self._seen[-2][name].mode), snapshot, COST_UNITS[name])
-            for name, snapshot in self._seen[-1].items()
+            mode_event(name, word(self._before[name].mode), snapshot, COST_UNITS[name])
+            for name, snapshot in self._after.items()
             if snapshot.mode_seq > self._changes[name]
         ]
 
     def _modes(self) -> list[FeedEvent]:
+        """The step's events, with the numbers that the ring's records have no room for."""
         events: list[FeedEvent] = []
         for event in self._system.events:
             if isinstance(event, ModeEvent):
-                name = event.proxy
-                around = [seen[name] for seen in self._seen]
-                self._changes[name] += 1
-                whole = with_means(event, around, COST_UNITS[name])
-                events.append(msgspec.structs.replace(whole, mode_seq=self._changes[name]))
+                self._changes[event.proxy] += 1
+                number = self._changes[event.proxy]
+                events.append(msgspec.structs.replace(event, mode_seq=number))
             else:  # pragma: no cover - the system sends nothing else today
                 events.append(event)
         return events
@@ -212,8 +208,7 @@ class LfsSubsystem:
                 PLACEMENT: system.learner.report(),
                 VICTIM: system.victim_learner.report(),
             },
-            # The supervisor has told of the start.
-            events=[e for e in events if not (isinstance(e, ModeEvent) and e.reason == "start")],
+            events=events,
         )
 
     def now(self, proxy: str) -> int:  # noqa: ARG002 - both proxies have the store's time

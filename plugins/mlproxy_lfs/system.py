@@ -222,7 +222,7 @@ class LfsSystem:
                     self._remember(view[view["type"] == RecordType.SAMPLE])
                 modes = view[view["type"] == RecordType.MODE]
                 if len(modes):
-                    self.events += mode_events_from_records(proxy.config, modes)
+                    self.events += mode_events_from_records(proxy.config, modes, COST_UNIT)
             proxy.consume(sum(len(view) for view in views))
 
     def _remember(self, samples: npt.NDArray[np.void]) -> None:

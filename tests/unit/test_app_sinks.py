@@ -8,13 +8,12 @@ import json
 import threading
 from types import ModuleType
 
-import msgspec
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from mlproxy import hookimpl, log
-from mlproxy.app.report import changes, mode_events_from_records, state_message, with_means, word
+from mlproxy.app.report import changes, mode_events_from_records, state_message, word
 from mlproxy.app.sinks import Fanout, LogSink, Notifier
 from mlproxy.events.types import (
     FeedEvent,
@@ -181,12 +180,6 @@ def test_the_cores_evidence_at_a_promotion_is_in_the_event() -> None:
     assert evidence.regret < 0
     scaled = mode_events_from_records(config, proxy.peek(), 1000.0)[-1]
     assert scaled.evidence[0].default_mean == evidence.default_mean / 1000
-    assert with_means(event, [], 1000.0) == scaled
-    bare = msgspec.structs.replace(evidence, default_count=0, model_count=0, default_mean=0.0)
-    around = [before, proxy.snapshot(now)]
-    completed = with_means(msgspec.structs.replace(event, evidence=(bare,)), around, 1.0)
-    assert completed.evidence[0].default_count == before.trial.default.count
-    assert completed.evidence[0].pairs == evidence.pairs
 
 
 def test_changes_between_snapshots() -> None:

@@ -20,7 +20,7 @@ from mlproxy.testing.install import install_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs/reference"
-AREAS = "config|control|daemon|events|feed|learn|lfs|plugin|program|proxy|report|trace"
+AREAS = "config|control|daemon|demo|events|feed|learn|lfs|plugin|program|proxy|report|trace"
 CODE = re.compile(rf"({AREAS})\.[a-z][a-z_-]*\Z")
 LOGGING = {"debug", "info", "warning", "error", "exception", "critical"}
 

@@ -224,7 +224,9 @@ INVALID = sorted((ROOT / "configs/samples/invalid").glob("*.toml"))
 
 @pytest.mark.parametrize("path", [ROOT / "configs/mlproxy.toml", *VALID], ids=lambda p: p.stem)
 def test_valid_samples(path: Path, registry: Registry) -> None:
-    load(Source(path, (), {}), registry=registry)
+    # Samples of a bundled plugin need that plugin, not the one of these tests.
+    bundled = path.stem.split("-")[0] == "lfs"
+    load(Source(path, (), {}), registry=None if bundled else registry)
 
 
 @pytest.mark.parametrize("path", INVALID, ids=lambda p: p.stem)

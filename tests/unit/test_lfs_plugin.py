@@ -9,17 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from mlproxy import SubsystemContext
-from mlproxy.app.report import with_means
 from mlproxy.config.sample import sample_text
 from mlproxy.errors import TraceError
-from mlproxy.events.types import EvidenceData, ModeEvent
+from mlproxy.events.types import ModeEvent
 from mlproxy.hooks import Hooks
 from mlproxy.plugin.registry import Registry
 from mlproxy.proxy import Mode
-from mlproxy.proxy.types import ArmStats, Evidence, Kind, ProxyConfig
-from mlproxy.testing.proxy import FakeProxy
 from mlproxy_lfs import plugin
-from mlproxy_lfs.decisions import COST_UNIT, PLACEMENT, VICTIM
+from mlproxy_lfs.decisions import PLACEMENT, VICTIM
 from mlproxy_lfs.options import LfsOptions
 from mlproxy_lfs.subsystem import PROXIES, LfsSubsystem, make_workload
 
@@ -33,14 +30,14 @@ def context(seed=1, overrides=None, **options):
     )
 
 
-def play(steps, clock=None, **options):
+def play(steps, clock=None, until=lambda result: result.done, **options):
     """(subsystem, results) of so many steps at most."""
     subsystem = LfsSubsystem(clock) if clock else LfsSubsystem()
     subsystem.start(context(**options))
     results = []
     for _ in range(steps):
         results.append(subsystem.step())
-        if results[-1].done:
+        if until(results[-1]):
             break
     return subsystem, results
 
@@ -123,7 +120,10 @@ def test_own_recordings_are_mixed_as_tenants():
 
 
 def test_steps_promote_with_evidence_in_blocks_per_user_block():
-    subsystem, results = play(400, workload="mixed", segments=256, segment_blocks=64)
+    def tried(result):
+        return any(getattr(e, "new", "") == "collaboration" for e in result.events)
+
+    subsystem, results = play(400, until=tried, segments=256, segment_blocks=64)
     modes = [e for r in results for e in r.events if isinstance(e, ModeEvent)]
     promoted = [e for e in modes if e.proxy == PLACEMENT and e.new == "collaboration"]
     assert promoted, "placement is learnable on this stream"
@@ -135,7 +135,7 @@ def test_steps_promote_with_evidence_in_blocks_per_user_block():
     assert evidence.lower_ratio <= evidence.saving_ratio <= evidence.upper_ratio
     for proxy in PROXIES:
         numbers = [e.mode_seq for e in modes if e.proxy == proxy]
-        assert numbers == list(range(2, 2 + len(numbers))), "the start is the supervisor's to tell"
+        assert numbers == list(range(1, 1 + len(numbers)))
     assert subsystem.now(PLACEMENT) == subsystem.now(VICTIM) > 0
 
 
@@ -204,37 +204,3 @@ def test_pace_says_how_long_to_wait_and_gives_up_what_it_missed():
     late = [subsystem.step().worked for _ in range(30)]
     caught_up = late.index(False)
     assert 0 < caught_up <= 1000 / window + 2, "a second is caught up with, not a minute"
-
-
-# -- evidence ---------------------------------------------------------------------
-
-
-def snapshot(pairs, default, model):
-    proxy = FakeProxy(ProxyConfig("p", Kind.CHOICE))
-    twin = Evidence(
-        default=ArmStats(pairs, default),
-        model=ArmStats(pairs, model),
-        pairs=pairs,
-        upper_ppm=300_000,
-    )
-    import dataclasses
-
-    return dataclasses.replace(proxy.snapshot(0), twin=twin)
-
-
-def test_means_come_from_the_snapshot_with_the_nearest_count():
-    event = ModeEvent(
-        proxy="p",
-        old="trusted",
-        new="emergency",
-        reason="budget",
-        at=5,
-        evidence=(EvidenceData(source="twin", pairs=40, saving_ratio=0.1, lower_ratio=-0.2),),
-    )
-    before, after = snapshot(39, 2 * COST_UNIT, 3 * COST_UNIT), snapshot(1, COST_UNIT, COST_UNIT)
-    (evidence,) = with_means(event, [before, after], COST_UNIT).evidence
-    assert (evidence.default_mean, evidence.model_mean) == (2.0, 3.0)
-    assert (evidence.pairs, evidence.saving_ratio, evidence.lower_ratio) == (40, 0.1, -0.2)
-    assert evidence.upper_ratio == 0.3
-    empty = snapshot(0, 0, 0)
-    assert with_means(event, [empty], COST_UNIT).evidence == event.evidence

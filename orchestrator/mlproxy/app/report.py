@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -35,7 +34,6 @@ __all__ = (
     "mode_event",
     "mode_events_from_records",
     "state_message",
-    "with_means",
     "word",
 )
 
@@ -152,45 +150,6 @@ def _recorded(config: ProxyConfig, row: np.void, unit: float) -> tuple[EvidenceD
             upper_ratio=int(more[0]) / PPM if whole else 0.0,
             regret=wide(7),
         ),
-    )
-
-
-def with_means(event: ModeEvent, snapshots: Sequence[Snapshot], unit: float = 1.0) -> ModeEvent:
-    """Complete an event made of records without a unit.
-
-    The core's records carry the whole evidence, so its costs are only brought to
-    the unit. For one that has pairs and saving only, the snapshot whose count of
-    pairs is nearest gives means, counts, upper bound and regret.
-
-    Args:
-        event: as `mode_events_from_records` makes it without `unit`.
-        snapshots: taken just before and just after.
-        unit: fixed-point steps in one unit of the proxy's cost.
-    """
-    return msgspec.structs.replace(
-        event, evidence=tuple(_completed(part, snapshots, unit) for part in event.evidence)
-    )
-
-
-def _completed(part: EvidenceData, snapshots: Sequence[Snapshot], unit: float) -> EvidenceData:
-    if part.default_count or part.model_count:
-        return msgspec.structs.replace(
-            part,
-            default_mean=part.default_mean / unit,
-            model_mean=part.model_mean / unit,
-            regret=part.regret / unit,
-        )
-    sides = [s.twin if part.source == "twin" else s.trial for s in snapshots]
-    known = [evidence_data(part.source, e, unit) for e in sides if e.pairs]
-    if not known:
-        return part
-    near = min(known, key=lambda k: abs(k.pairs - part.pairs))
-    return msgspec.structs.replace(
-        near,
-        pairs=part.pairs,
-        saving_ratio=part.saving_ratio,
-        lower_ratio=part.lower_ratio,
-        upper_ratio=max(near.upper_ratio, part.saving_ratio),
     )
 
 
