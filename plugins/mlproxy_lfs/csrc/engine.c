@@ -510,9 +510,13 @@ int lfs_run(struct lfs_engine *e, const struct lfs_op *ops, uint64_t n, uint64_t
 		     (s->program[0] || s->program[1])))
 			return -3;
 	}
+	/* Somebody rewound in the middle of an operation. */
+	if (*at != e->op_at)
+		e->done_in_op = 0;
 	while (*at < n && e->clock < until) {
 		const struct lfs_op *op = &ops[*at];
 
+		e->op_at = *at;
 		if (op->file >= e->nr_files ||
 		    (uint64_t)op->block + op->count > e->nr_blocks)
 			return -2;
