@@ -74,7 +74,8 @@ class TestTheory:
 
     def test_nobody_gains_much_on_uniform_by_choosing_victims(self):
         costs = amplification(
-            stream("uniform"), *((Placement.TWO_LOGS, v) for v in (Victim.GREEDY, Victim.COST_BENEFIT))
+            stream("uniform"),
+            *((Placement.TWO_LOGS, v) for v in (Victim.GREEDY, Victim.COST_BENEFIT)),
         )
         assert costs[0] == pytest.approx(costs[1], rel=0.05)
 
@@ -351,6 +352,8 @@ def test_log16_is_monotone_and_exact_at_powers_of_two():
 def test_every_feature_has_its_c_number():
     from mlproxy_lfs._store import lib
 
-    assert {f.name: int(f) for f in Feature} == {f.name: getattr(lib, f"LFS_F_{f.name}") for f in Feature}
+    assert {f.name: int(f) for f in Feature} == {
+        f.name: getattr(lib, f"LFS_F_{f.name}") for f in Feature
+    }
     assert [int(v) for v in Victim] == list(range(lib.LFS_VICTIM_NR))
     assert [int(p) for p in Placement] == list(range(lib.LFS_PLACE_NR))

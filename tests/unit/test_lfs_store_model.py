@@ -191,7 +191,9 @@ def random_ops(rng, nr_blocks, writes, trims):
     return ops
 
 
-def follow(ops, nr_blocks, geometry, placement, victim, *, share=1, slice_=0, seed=1, capacity=None):
+def follow(
+    ops, nr_blocks, geometry, placement, victim, *, share=1, slice_=0, seed=1, capacity=None
+):
     """Run both side by side; compare all counters and check the invariants after every few ops."""
     made = workload(ops, nr_blocks, capacity)
     engine = Engine(made, seed=seed)

@@ -49,7 +49,9 @@ def test_a_run_does_not_depend_on_when_the_clock_began(driver, start):
 
 @pytest.mark.parametrize("mean", [64, 1000, 50_000, 65_536])
 def test_the_sepbit_program_decides_as_native_sepbit_does(driver, mean):
-    rows = np.array([list(map(int, line.split())) for line in run(driver, "place", mean).split("\n") if line])
+    rows = np.array(
+        [list(map(int, line.split())) for line in run(driver, "place", mean).split("\n") if line]
+    )
     stream, life, age, origin, log = rows.T
     programs = policies.sepbit(mean)
     features = np.zeros((len(rows), len(Feature)), np.int32)
