@@ -15,7 +15,7 @@ from mlproxy.report.progress import progress_board
 from mlproxy.report.results import Plot, this_machine, write_result
 from mlproxy.report.table import Table
 from mlproxy_lfs.bench_gc import SEEDS, full_plan, quick_plan, run_bench
-from mlproxy_lfs.bench_runs import DEFAULT_POLICY, POLICIES, Scale
+from mlproxy_lfs.bench_runs import POLICIES, Scale
 
 __all__ = ("command", "summary_table", "workload_table")
 
@@ -81,7 +81,7 @@ def workload_table(document: dict[str, Any]) -> Table:
             )
         )
     headers = ("workload", *policies, "over best victim", "over SepBIT", "time trusted")
-    return Table(headers, rows, ("left", *["right"] * (len(headers) - 1)))
+    return Table(headers, rows)
 
 
 def ratio_plot(summary: dict[str, Any]) -> str:

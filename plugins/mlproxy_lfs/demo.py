@@ -18,9 +18,11 @@ __all__ = ("DEMO", "acts", "conclude")
 TITLES = {
     "learn": "models learn on a recorded multi-tenant stream",
     "uniform": "uniform random writes: nothing can be learned",
-    "turncoat": "models turn bad while they are trusted",
+    "turncoat": "a model of cleaning turns bad while it is trusted",
     "poisoned": "models that are poisoned from the start",
 }
+LEADS = {"learn": PLACEMENT, "uniform": PLACEMENT, "turncoat": VICTIM, "poisoned": PLACEMENT}
+"""The proxy that an act is about."""
 UNIFORM_LIMIT = 1.01
 TURNCOAT_LIMIT = 1.10
 POISONED_LIMIT = 1.03
@@ -38,7 +40,7 @@ def acts(quick: bool) -> dict[str, LfsOptions]:
             segment_blocks=256 if quick else 512,
         ),
         "turncoat": LfsOptions(
-            workload="mixed",
+            workload="uniform",
             capacities=8,
             poison="inverted",
             poison_at=TURNS_BAD_AT,
@@ -167,8 +169,10 @@ def conclude(results: Mapping[str, Any], feed: FeedCount) -> DemoOutcome:
     verdicts = [judge(results[name]) for name, judge in VERDICTS.items()]
     return DemoOutcome(
         verdicts=verdicts,
-        table=summary_of(results, verdicts),
-        report=report_of(results, verdicts, feed, TITLES, {"turncoat": TURNS_BAD_AT}),
+        table=summary_of(results, verdicts, LEADS),
+        report=report_of(
+            results, verdicts, feed, TITLES, leads=LEADS, turned={"turncoat": TURNS_BAD_AT}
+        ),
         data={"parts": {name: _plain(result) for name, result in results.items()}},
     )
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlproxy.errors import MlproxyError
-from mlproxy.proxy import InProcessProxy, Program, core_functions, encode_program
+from mlproxy.proxy import InProcessProxy, Program, check_program, core_functions, encode_program
 from mlproxy_lfs._store import ffi, lib
-from mlproxy_lfs.workloads import Workload
+from mlproxy_lfs.workloads import FILE, OP, Workload
 
 __all__ = (
     "GC_LOG",
@@ -28,6 +29,9 @@ __all__ = (
 
 LOGS = 6
 GC_LOG = 3
+MAX_LOGS = 8
+_OUTSIDE = -2
+_NOT_CONNECTED = -3
 
 
 class StoreError(MlproxyError):
@@ -95,9 +99,14 @@ class Geometry:
     def shrunk(self, share: int) -> Geometry:
         """The same store for one in `share` blocks: as many segments, smaller ones.
 
+        Raises:
+            StoreError: `lfs.store` for a share below 1.
+
         >>> Geometry().shrunk(8).segment_blocks
         64
         """
+        if share < 1:
+            raise StoreError(f"no store sees one in {share} blocks", code="lfs.store")
         return Geometry(
             self.segments, self.segment_blocks // share, self.over_provisioning, self.reserve
         )
@@ -130,7 +139,8 @@ class Engine:
         seed: of the twins' sampling hash and of the label sampling.
 
     Raises:
-        StoreError: `lfs.memory` when there is not enough of it.
+        StoreError: `lfs.memory` when there is not enough of it, `lfs.workload` when the
+            workload's files or groups are not what they should be.
 
     >>> from mlproxy_lfs.workloads import load_workload
     >>> geometry = Geometry(segments=64, segment_blocks=64)
@@ -142,7 +152,9 @@ class Engine:
     """
 
     def __init__(self, workload: Workload, *, seed: int = 1) -> None:
+        _check_workload(workload)
         self.workload = workload
+        self._stores = 0
         self._ops = ffi.cast("struct lfs_op *", workload.ops.ctypes.data)
         engine = lib.lfs_new(
             workload.nr_blocks,
@@ -159,6 +171,7 @@ class Engine:
         self._stats = ffi.new("struct lfs_store_stats *")
         self._deaths: npt.NDArray[np.uint32] | None = None
         self._proxy: InProcessProxy | None = None
+        self._core = False
 
     def add_store(
         self,
@@ -172,8 +185,12 @@ class Engine:
         """Add a store that sees one in `share` blocks; return its index.
 
         Raises:
-            StoreError: `lfs.store` when there are too many or the share is no power of two to 64.
+            StoreError: `lfs.store` when there are too many, the share is no power of two to 64,
+                the geometry is empty or too large, or writing has begun.
         """
+        sizes = (geometry.segments, geometry.segment_blocks, geometry.reserve, share, slice_)
+        if not all(0 <= size < 1 << 32 for size in sizes):
+            raise StoreError(f"{geometry} or share {share} is out of range", code="lfs.store")
         shape = ffi.new(
             "struct lfs_geometry *",
             {
@@ -182,75 +199,159 @@ class Engine:
                 "reserve": geometry.reserve,
             },
         )
-        index = lib.lfs_add_store(self._engine, shape, share, slice_, placement, victim)
+        index = lib.lfs_add_store(
+            self._engine, shape, share, slice_, _number(placement), _number(victim)
+        )
         if index < 0:
             raise StoreError(
-                f"no store with share {share} and slice {slice_} can be added",
+                f"no store with share {share}, slice {slice_} and {geometry} can be added",
                 code="lfs.store",
-                hint="shares are powers of two up to 64, at most 16 stores",
+                hint="shares are powers of two up to 64 and leave at least one block per segment;"
+                " at most 16 stores, all before the first write",
             )
+        self._stores = int(index) + 1
         return int(index)
 
+    def _known(self, store: int) -> int:
+        if not 0 <= store < self._stores:
+            raise StoreError(
+                f"there is no store {store}", code="lfs.store", hint=f"{self._stores} were added"
+            )
+        return store
+
     def connect(self, proxy: InProcessProxy) -> None:
-        """Let `proxy` decide in stores with `Placement.PROXY` and take the labels."""
-        core = core_functions()
-        native = ffi.new(
-            "struct lfs_core *",
-            {
-                "proxy": ffi.cast("void *", proxy.pointer),
-                "decide": ffi.cast("void *", core["mlp_decide"]),
-                "publish": ffi.cast("void *", core["mlp_publish"]),
-                "program_eval": ffi.cast("void *", core["mlp_program_eval"]),
-            },
-        )
-        lib.lfs_set_core(self._engine, native)
+        """Let `proxy` decide in stores with `Placement.PROXY` and take the labels.
+
+        Raises:
+            StoreError: `lfs.program` when the proxy expects more features than there are.
+        """
+        self._check_features(proxy.config.nr_features, f"proxy {proxy.config.name}")
+        self._set_core(ffi.cast("void *", proxy.pointer))
         self._proxy = proxy  # keeps its memory alive
 
+    def _set_core(self, proxy: Any) -> None:
+        core = core_functions()
+        names = ("program_eval",) if proxy == ffi.NULL else ("decide", "publish", "program_eval")
+        functions = {name: ffi.cast("void *", core[f"mlp_{name}"]) for name in names}
+        lib.lfs_set_core(self._engine, ffi.new("struct lfs_core *", functions | {"proxy": proxy}))
+        self._core = True
+
+    @staticmethod
+    def _check_features(nr_features: int, what: str) -> None:
+        if nr_features > len(Feature):
+            raise StoreError(
+                f"{what} has {nr_features} features, a store offers {len(Feature)}",
+                code="lfs.program",
+            )
+
     def set_labels(self, *, user: int, gc: int, live: int, horizon: int, gc_store: int = 0) -> None:
-        """Sample one in so many writes, relocations and (per write) live blocks."""
-        lib.lfs_set_labels(self._engine, user, gc, live, horizon, gc_store)
+        """Sample one in so many writes, relocations and (per write) live blocks.
+
+        Args:
+            user: one in so many user writes; 0: none.
+            gc: one in so many relocations of `gc_store`; 0: none, and no live blocks either.
+            live: every so many writes one live block drawn at random; 0: none.
+            horizon: user block writes until a sample becomes a label, 1 to 2^27.
+            gc_store: whose relocations are sampled; -1: of none.
+
+        Raises:
+            StoreError: `lfs.labels` for a number or a store that cannot be.
+        """
+        fits = all(0 <= n < 1 << 32 for n in (user, gc, live, horizon)) and abs(gc_store) < 1 << 31
+        if not fits or lib.lfs_set_labels(self._engine, user, gc, live, horizon, gc_store):
+            raise StoreError(
+                f"no labels every ({user}, {gc}, {live}) writes with horizon {horizon}"
+                f" and relocations of store {gc_store}",
+                code="lfs.labels",
+                hint="horizons are 1 to 2^27 writes, the store must exist",
+            )
 
     def set_program(self, store: int, program: Program) -> None:
-        """Give a store with `Placement.PROGRAM` its program for one stream."""
+        """Give a store with `Placement.PROGRAM` its program for one stream.
+
+        Raises:
+            ProgramError: `program.encode` or `program.invalid` when it is none.
+            StoreError: `lfs.program` when its stream or features are not the store's,
+                `lfs.store` when there is no such store.
+        """
         data = encode_program(program)
-        lib.lfs_set_program(self._engine, store, program.stream, ffi.from_buffer(data), len(data))
+        check_program(data)
+        self._check_features(program.nr_features, "the program")
+        known = self._known(store)
+        if lib.lfs_set_program(
+            self._engine, known, program.stream, ffi.from_buffer(data), len(data)
+        ):
+            raise StoreError(
+                f"stream {program.stream} of store {store} takes no such program",
+                code="lfs.program",
+                hint="streams are 0 (user writes) and 1 (relocations)",
+            )
+        if not self._core:
+            self._set_core(ffi.NULL)
 
     def set_victim(self, store: int, victim: Victim) -> None:
-        """Change a store's victim policy."""
-        lib.lfs_set_victim(self._engine, store, victim)
+        """Change a store's victim policy.
+
+        Raises:
+            StoreError: `lfs.store` when there is no such store or policy.
+        """
+        self._accept(lib.lfs_set_victim(self._engine, self._known(store), _number(victim)), victim)
 
     def set_dither(self, store: int, seed: int) -> None:
-        """Dither the scores of cost-benefit by up to 2%: as good, but not the same choices."""
-        lib.lfs_set_dither(self._engine, store, seed)
+        """Dither the scores of cost-benefit by up to 2%: as good, but not the same choices.
+
+        Raises:
+            StoreError: `lfs.store` when there is no such store.
+        """
+        known = self._known(store)
+        self._accept(not 0 <= seed < 1 << 64 or lib.lfs_set_dither(self._engine, known, seed), seed)
 
     def set_placement(self, store: int, placement: Placement) -> None:
-        """Change who chooses the log."""
-        lib.lfs_set_placement(self._engine, store, placement)
+        """Change who chooses the log.
+
+        Raises:
+            StoreError: `lfs.store` when there is no such store or placement.
+        """
+        known = self._known(store)
+        self._accept(lib.lfs_set_placement(self._engine, known, _number(placement)), placement)
+
+    @staticmethod
+    def _accept(refused: int, value: int) -> None:
+        if refused:
+            raise StoreError(f"a store does not know {value!r}", code="lfs.store")
 
     def set_future(self, logs: int = LOGS) -> None:
-        """Give `Placement.CLAIRVOYANT` each write's death and `logs` equally used classes."""
+        """Give `Placement.CLAIRVOYANT` each write's death and `logs` equally used classes.
+
+        Raises:
+            StoreError: `lfs.store` for fewer than one or more than eight logs, `lfs.workload`
+                when the workload does not write what it says, `lfs.memory`.
+        """
+        if not 1 <= logs <= MAX_LOGS:
+            raise StoreError(f"a store has 1 to {MAX_LOGS} logs, not {logs}", code="lfs.store")
         writes = self.workload.writes
         deaths = np.zeros(writes, np.uint32)
-        lib.lfs_deaths(
+        found = lib.lfs_deaths(
             self._ops,
             len(self.workload.ops),
             self.workload.nr_blocks,
             ffi.cast("uint32_t *", deaths.ctypes.data),
             writes,
         )
+        if found != writes:
+            raise StoreError(
+                f"{self.workload.name} says it has {writes} block writes, {found} were found",
+                code="lfs.workload",
+            )
         dying = np.flatnonzero(deaths != np.iinfo(np.uint32).max)
         dying = dying[dying >= self.workload.capacity]
         left = deaths[dying].astype(np.int64) - dying
         shares = [k / logs for k in range(1, logs)]
         cuts = np.quantile(left, shares).astype(np.uint32) if len(left) else np.zeros(0, np.uint32)
-        self._deaths = deaths
-        lib.lfs_set_future(
-            self._engine,
-            ffi.cast("uint32_t *", deaths.ctypes.data),
-            writes,
-            cuts.tolist(),
-            len(cuts),
-        )
+        future = ffi.cast("uint32_t *", deaths.ctypes.data)
+        if lib.lfs_set_future(self._engine, future, writes, cuts.tolist(), len(cuts)):
+            raise StoreError("no memory for the future", code="lfs.memory")
+        self._deaths = deaths  # keeps its memory alive
 
     @property
     def clock(self) -> int:
@@ -266,9 +367,24 @@ class Engine:
         """Go on until so many user writes in all, or to the end of the workload.
 
         Raises:
-            StoreError: `lfs.full` when a store has no room left.
+            StoreError: `lfs.full` when a store has no room left: that engine is at its end;
+                `lfs.workload` when an operation lies outside of the workload's blocks or files;
+                `lfs.program` when a store's proxy is not connected.
         """
-        if lib.lfs_run(self._engine, self._ops, len(self.workload.ops), self._at, until):
+        bad = lib.lfs_run(self._engine, self._ops, len(self.workload.ops), self._at, max(until, 0))
+        if bad == _OUTSIDE:
+            raise StoreError(
+                f"operation {self._at[0]} of {self.workload.name} lies outside of its"
+                f" {self.workload.nr_blocks} blocks or {len(self.workload.files)} files",
+                code="lfs.workload",
+            )
+        if bad == _NOT_CONNECTED:
+            raise StoreError(
+                "a store is placed by a proxy, but none is connected",
+                code="lfs.program",
+                hint="call connect() first",
+            )
+        if bad:
             raise StoreError(
                 f"a store is full after {self.clock} writes of {self.workload.name}",
                 code="lfs.full",
@@ -285,7 +401,7 @@ class Engine:
 
     def stats(self, store: int) -> StoreStats:
         """Counters of one store."""
-        lib.lfs_stats(self._engine, store, self._stats)
+        lib.lfs_stats(self._engine, self._known(store), self._stats)
         s = self._stats
         return StoreStats(
             user=s.user,
@@ -301,7 +417,28 @@ class Engine:
 
     def check(self, store: int) -> int:
         """Walk a store; 0, or the number of the broken invariant."""
-        return int(lib.lfs_check(self._engine, store))
+        return int(lib.lfs_check(self._engine, self._known(store)))
+
+
+def _number(choice: int) -> int:
+    """The choice as a C int; what does not fit is none that exists."""
+    return int(choice) if 0 <= choice < 1 << 31 else -1
+
+
+def _check_workload(workload: Workload) -> None:
+    for name, table, dtype in (("ops", workload.ops, OP), ("files", workload.files, FILE)):
+        if table.dtype != dtype or table.ndim != 1 or not table.flags.c_contiguous:
+            raise StoreError(
+                f"the {name} of {workload.name} must be a contiguous array of {dtype}",
+                code="lfs.workload",
+            )
+    least = min(workload.files[key].min(initial=0) for key in ("tenant", "dir", "cls"))
+    sizes = (workload.nr_blocks, workload.capacity)
+    if not len(workload.files) or least < 0 or not all(0 < size < 1 << 32 for size in sizes):
+        raise StoreError(
+            f"{workload.name} has no blocks, no capacity, no files, or a file of group {least}",
+            code="lfs.workload",
+        )
 
 
 def log16(values: Sequence[int]) -> list[int]:

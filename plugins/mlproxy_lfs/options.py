@@ -13,6 +13,8 @@ __all__ = ("LfsOptions",)
 LEAST_SPARE = 20
 """Segments beyond the logical capacity that logs, reserve and cleaning need to go round."""
 LEAST_TWIN_BLOCKS = 4
+LEAST_CAPACITIES = 2
+"""A store is filled by the first; what can be learned begins with the cleaning after it."""
 
 
 class LfsOptions(Section):
@@ -47,7 +49,7 @@ class LfsOptions(Section):
     )
     stream_capacities: float = Field(
         default=12.0,
-        ge=1,
+        ge=LEAST_CAPACITIES,
         le=100,
         allow_inf_nan=False,
         description="length of the stream that is made and, with capacities = 0, repeated",
@@ -95,6 +97,8 @@ class LfsOptions(Section):
                 f"{self.segments} segments at {self.over_provisioning:g} over-provisioning leave "
                 f"{spare} spare ones, {LEAST_SPARE} are needed"
             )
+        if 0 < self.capacities < LEAST_CAPACITIES:
+            raise ValueError(f"capacities must be 0 or at least {LEAST_CAPACITIES}")
         if self.poison is None and self.poison_at:
             raise ValueError("poison_at needs poison")
         return self

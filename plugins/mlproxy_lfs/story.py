@@ -19,8 +19,10 @@ CURVES = {"default": "default", "mlproxy": "mlproxy", "sepbit": "SepBIT"}
 X = "capacities written"
 
 
-def summary_of(results: Mapping[str, ActResult], verdicts: Sequence[Verdict]) -> Table:
-    """One row per act."""
+def summary_of(
+    results: Mapping[str, ActResult], verdicts: Sequence[Verdict], leads: Mapping[str, str]
+) -> Table:
+    """One row per act; the mode that it ends in is that of the proxy that it is about."""
     headers = (
         "held",
         "act",
@@ -30,6 +32,7 @@ def summary_of(results: Mapping[str, ActResult], verdicts: Sequence[Verdict]) ->
         "saved",
         "last third",
         "by model",
+        "proxy",
         "ends in",
     )
     rows: list[Sequence[Cell]] = []
@@ -45,7 +48,8 @@ def summary_of(results: Mapping[str, ActResult], verdicts: Sequence[Verdict]) ->
                 _percent(1 - r.whole["mlproxy"] / r.whole["default"]),
                 _percent(1 - r.late["mlproxy"] / r.late["default"]),
                 f"{r.model_share:.0%}",
-                r.final[PLACEMENT],
+                leads[verdict.part],
+                r.final[leads[verdict.part]],
             )
         )
     align: tuple[Align, ...] = (
@@ -57,6 +61,7 @@ def summary_of(results: Mapping[str, ActResult], verdicts: Sequence[Verdict]) ->
         "right",
         "right",
         "right",
+        "left",
         "left",
     )
     return Table(headers, rows, align, caption="write amplification of the whole stream")
@@ -85,23 +90,23 @@ def _losses(result: ActResult) -> list[Series]:
 def _proxy(
     result: ActResult, name: str, proxy: str, *, intro: str, marks: Sequence[Mark]
 ) -> ProxyReport:
-    """One proxy of one act; costs and losses stand with the placement proxy only."""
+    """One proxy of one act; the act's costs stand with the proxy that has the intro."""
     capacity = float(result.capacity)
     spans, changes = mode_history(
         result.modes.get(proxy, []), 0, result.written, initial="learning", scale=capacity
     )
-    whole = proxy == PLACEMENT
+    whole = bool(intro)
     return ProxyReport(
         name=f"{name}: {proxy}",
         unit_of_x=X,
         cost=_series(result) if whole else (),
-        losses=_losses(result) if whole else (),
+        losses=_losses(result) if proxy == PLACEMENT else (),
         modes=spans,
         changes=changes,
         champions=champion_history(result.champions.get(proxy, []), capacity),
         loss_label="loss (absolute error of log2 lifetime)",
         events=marks,
-        intro=intro if whole else "",
+        intro=intro,
     )
 
 
@@ -110,6 +115,8 @@ def report_of(
     verdicts: Sequence[Verdict],
     feed: FeedCount,
     titles: Mapping[str, str],
+    *,
+    leads: Mapping[str, str],
     turned: Mapping[str, float],
 ) -> DemoReport:
     """The page.
@@ -119,6 +126,7 @@ def report_of(
         verdicts: of the acts.
         feed: what went over the broker.
         titles: of the acts.
+        leads: act -> the proxy that it is about.
         turned: act -> capacities after which its models turned bad.
     """
     statements = {v.part: v.statement for v in verdicts}
@@ -128,12 +136,12 @@ def report_of(
         at = turned.get(name)
         marks = [Mark(at, "models turn bad", "from here on they are poisoned")] if at else []
         intro = " ".join(f"{t[:1].upper()}{t[1:]}." for t in (title, statements[name]))
-        proxies += [
-            _proxy(result, name, proxy, intro=intro, marks=marks)
-            for proxy in (PLACEMENT, VICTIM)
-            # A proxy that never left learning has nothing to show beside the first one.
-            if proxy == PLACEMENT or len(result.modes.get(proxy, [])) > 1
-        ]
+        lead = leads[name]
+        other = VICTIM if lead == PLACEMENT else PLACEMENT
+        proxies.append(_proxy(result, name, lead, intro=intro, marks=marks))
+        # A proxy that never left learning has nothing to show beside the first one.
+        if len(result.modes.get(other, [])) > 1:
+            proxies.append(_proxy(result, name, other, intro="", marks=marks))
     learn = results["learn"]
     blocks = sum(r.written for r in results.values())
     return DemoReport(
@@ -146,7 +154,7 @@ def report_of(
             "blocks written": f"{blocks:,}",
             "processor time": f"{sum(r.cpu_seconds for r in results.values()):.0f} s",
         },
-        summary=summary_of(results, verdicts),
+        summary=summary_of(results, verdicts, leads),
         proxies=proxies,
         notes=[f"{'Held' if v.held else 'DID NOT HOLD'}: {v.statement}." for v in verdicts],
         feed={

@@ -12,7 +12,6 @@ import msgspec
 
 from mlproxy import StepResult, SubsystemContext
 from mlproxy.app.report import mode_event, with_means, word
-from mlproxy.errors import TraceError
 from mlproxy.events.types import FeedEvent, ModeEvent
 from mlproxy.proxy import Proxy, Snapshot
 from mlproxy_lfs.decisions import COST_UNIT, PLACEMENT, VICTIM, VICTIM_CHOICES
@@ -63,20 +62,11 @@ def make_workload(options: LfsOptions, seed: int) -> Workload:
     # Whole windows only: the costs of a few blocks at the end would mean nothing.
     window = max(1, int(capacity * WINDOW))
     total = window * round((options.capacities or options.stream_capacities) * capacity / window)
-    try:
-        if not options.trace:
-            return load_workload(options.workload, seed=seed, capacity=capacity, total=total)
-        streams = [load_block_stream(Path(path)) for path in options.trace]
-        whole = streams[0] if len(streams) == 1 else mix(streams, [1.0] * len(streams), seed)
-        return resolve("trace", scale(whole, capacity, total, seed), capacity)
-    except ValueError as error:
-        # The options were checked: what is left is a stream that the store is too small for.
-        name = ", ".join(options.trace) or options.workload
-        raise TraceError(
-            f"workload {name} cannot be fitted onto {capacity} blocks: {error}",
-            code="trace.room",
-            hint="raise segments or segment_blocks of [subsystem.lfs], or use a shorter recording",
-        ) from error
+    if not options.trace:
+        return load_workload(options.workload, seed=seed, capacity=capacity, total=total)
+    streams = [load_block_stream(Path(path)) for path in options.trace]
+    whole = streams[0] if len(streams) == 1 else mix(streams, [1.0] * len(streams), seed)
+    return resolve("trace", scale(whole, capacity, total, seed), capacity)
 
 
 def seed_of(options: LfsOptions, seed: int) -> int:

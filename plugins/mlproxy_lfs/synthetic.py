@@ -22,8 +22,9 @@ def _zipf(rng: np.random.Generator, items: int, count: int, exponent: float) -> 
     weights = np.arange(1, items + 1, dtype=np.float64) ** -exponent
     edges = np.cumsum(weights)
     ranks = np.searchsorted(edges, rng.random(count) * edges[-1])
-    place = rng.permutation(items).astype(np.int32)
-    return place[np.minimum(ranks, items - 1)]
+    place: Blocks = rng.permutation(items).astype(np.int32)
+    drawn: Blocks = place[np.minimum(ranks, items - 1)]
+    return drawn
 
 
 def _uniform(rng: np.random.Generator, capacity: int, count: int) -> Blocks:

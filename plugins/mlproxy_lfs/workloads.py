@@ -16,6 +16,7 @@ from mlproxy_lfs.recorded import BlockStream, load_block_stream, recorded_worklo
 from mlproxy_lfs.synthetic import SYNTHETIC, synthetic_blocks
 
 __all__ = (
+    "FILE",
     "OP",
     "Workload",
     "load_workload",
@@ -67,34 +68,33 @@ def resolve(name: str, stream: BlockStream, capacity: int) -> Workload:
         capacity: logical blocks of the store.
 
     Raises:
-        TraceError: `trace.stream` when a run lies outside of its file.
+        TraceError: `trace.stream` when a run lies outside of its file, a column has another
+            length than the rest, or there are no writes.
     """
+    tables = (stream.dir_id, stream.class_id, stream.writer)
+    columns = (stream.op, stream.file, stream.block, stream.count)
+    if {len(c) for c in columns} != {len(stream.op)} or {len(t) for t in tables} != {
+        stream.nr_files
+    }:
+        raise _damaged(name, "its columns are not equally long")
+    if len(stream.op) and not 0 <= stream.file.min() <= stream.file.max() < stream.nr_files:
+        raise _damaged(name, f"a run names a file outside of 0..{stream.nr_files - 1}")
     blocks = np.zeros(stream.nr_files, np.int64)
     np.maximum.at(blocks, stream.file, stream.block.astype(np.int64) + stream.count)
-    sizes = blocks.astype(np.uint32)
+    sizes = blocks.clip(0, np.iinfo(np.uint32).max).astype(np.uint32)
     ops = np.zeros(len(stream.op), OP)
     nr_blocks = lib.lfs_resolve(
         len(ops),
         *(
-            ffi.from_buffer(kind, np.ascontiguousarray(column))
-            for kind, column in (
-                ("uint8_t[]", stream.op),
-                ("int32_t[]", stream.file),
-                ("int32_t[]", stream.block),
-                ("int32_t[]", stream.count),
-            )
+            ffi.from_buffer(f"{kind}_t[]", np.ascontiguousarray(column, kind))
+            for kind, column in zip(("uint8", "int32", "int32", "int32"), columns, strict=True)
         ),
         stream.nr_files,
         ffi.from_buffer("uint32_t[]", sizes),
         ffi.cast("struct lfs_op *", ops.ctypes.data),
     )
     if not nr_blocks:
-        raise TraceError(
-            f"workload {name}: a run lies outside of its file",
-            code="trace.stream",
-            hint="the stream was not made by mix() or scale(), or it is damaged",
-            workload=name,
-        )
+        raise _damaged(name, "a run lies outside of its file, or nothing is written")
     files = np.zeros(stream.nr_files, FILE)
     files["tenant"] = _dense(stream.writer)
     files["dir"] = _dense(stream.dir_id)
@@ -102,6 +102,15 @@ def resolve(name: str, stream: BlockStream, capacity: int) -> Workload:
     files["blocks"] = sizes
     writes = int(ops["count"][ops["trim"] == 0].sum(dtype=np.int64))
     return Workload(name, capacity, writes, ops, files, int(nr_blocks))
+
+
+def _damaged(name: str, what: str) -> TraceError:
+    return TraceError(
+        f"workload {name}: {what}",
+        code="trace.stream",
+        hint="the stream was not made by mix() or scale(), or it is damaged",
+        workload=name,
+    )
 
 
 def _synthetic(name: str, seed: int, capacity: int, total: int) -> Workload:

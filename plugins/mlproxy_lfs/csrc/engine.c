@@ -9,6 +9,7 @@
 #define BLOCK_SHIFT	2	/* a block's own average: weight 1/4 for the last */
 #define FILE_SHIFT	7
 #define GROUP_SHIFT	9
+#define MAX_HORIZON	(1u << 27)
 #define CENSORED	384	/* a survivor counts as horizon * 2^1.5 (1/256) */
 
 /* log2(x + 1) in 1/16, rounded down, monotone. */
@@ -20,7 +21,7 @@ int32_t lfs_log16(uint64_t x)
 	};
 	int top;
 
-	x++;
+	x += x < UINT64_MAX;
 	top = 63 - __builtin_clzll(x);
 	return 16 * top + frac[(top >= 4 ? x >> (top - 4) : x << (4 - top)) & 15];
 }
@@ -47,7 +48,8 @@ static void average_add(struct average *a, int32_t log256_life, uint32_t weight,
 	int64_t target = (int64_t)log256_life * (AVG_ONE / 256);
 	uint64_t window = 1ull << shift;
 
-	a->count += weight;
+	/* Saturates: a count that went round to 0 would be a window of 0. */
+	a->count = a->count > UINT32_MAX - weight ? UINT32_MAX : a->count + weight;
 	if (a->count < window)
 		window = a->count;
 	if (weight > window / 2 + 1)
@@ -79,8 +81,14 @@ struct lfs_engine *lfs_new(uint32_t nr_blocks, uint32_t nr_files,
 			   uint32_t nr_dirs, uint32_t nr_classes,
 			   uint64_t capacity, uint64_t seed)
 {
-	struct lfs_engine *e = calloc(1, sizeof(*e));
+	struct lfs_engine *e;
 
+	for (uint32_t i = 0; i < nr_files; i++)
+		if (files[i].tenant < 0 || (uint32_t)files[i].tenant >= nr_tenants ||
+		    files[i].dir < 0 || (uint32_t)files[i].dir >= nr_dirs ||
+		    files[i].cls < 0 || (uint32_t)files[i].cls >= nr_classes)
+			return NULL;
+	e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
 	e->nr_blocks = nr_blocks;
@@ -125,12 +133,37 @@ void lfs_free(struct lfs_engine *e)
 	free(e);
 }
 
+static bool geometry_ok(const struct lfs_geometry *g)
+{
+	/* Places are numbered in 32 bits, and the last number says "none". */
+	return g->nr_segments && g->segment_blocks && g->reserve < g->nr_segments &&
+	       (uint64_t)g->nr_segments * g->segment_blocks < NONE32;
+}
+
+static bool placement_ok(int placement)
+{
+	return placement >= 0 && placement < LFS_PLACE_NR;
+}
+
+static bool victim_ok(int victim)
+{
+	return victim >= 0 && victim < LFS_VICTIM_NR;
+}
+
+static bool store_ok(const struct lfs_engine *e, int store)
+{
+	return store >= 0 && (uint32_t)store < e->nr_stores;
+}
+
 int lfs_add_store(struct lfs_engine *e, const struct lfs_geometry *g, uint32_t share,
 		  uint32_t slice, int placement, int victim)
 {
 	struct store *s;
 
 	if (e->nr_stores == LFS_MAX_STORES || !share || NR_SLICES % share || slice >= share)
+		return -1;
+	/* A store that missed the beginning would not hold what lives. */
+	if (e->clock || !geometry_ok(g) || !placement_ok(placement) || !victim_ok(victim))
 		return -1;
 	s = calloc(1, sizeof(*s));
 	if (!s || lfs_store_init(s, g, e->nr_blocks)) {
@@ -153,9 +186,14 @@ int lfs_set_program(struct lfs_engine *e, int store, uint32_t stream, const void
 {
 	void *copy = NULL;
 
-	if (stream > 1)
+	if (stream > 1 || !store_ok(e, store))
 		return -1;
 	if (len) {
+		const struct mlp_program *head = program;
+
+		/* What a program is, the core checks; this is about our features. */
+		if (len < sizeof(*head) || head->nr_features > LFS_NR_FEATURES)
+			return -1;
 		copy = malloc(len);
 		if (!copy)
 			return -1;
@@ -166,19 +204,28 @@ int lfs_set_program(struct lfs_engine *e, int store, uint32_t stream, const void
 	return 0;
 }
 
-void lfs_set_victim(struct lfs_engine *e, int store, int victim)
+int lfs_set_victim(struct lfs_engine *e, int store, int victim)
 {
+	if (!store_ok(e, store) || !victim_ok(victim))
+		return -1;
 	e->stores[store]->victim = victim;
+	return 0;
 }
 
-void lfs_set_dither(struct lfs_engine *e, int store, uint64_t seed)
+int lfs_set_dither(struct lfs_engine *e, int store, uint64_t seed)
 {
+	if (!store_ok(e, store))
+		return -1;
 	e->stores[store]->dither = seed;
+	return 0;
 }
 
-void lfs_set_placement(struct lfs_engine *e, int store, int placement)
+int lfs_set_placement(struct lfs_engine *e, int store, int placement)
 {
+	if (!store_ok(e, store) || !placement_ok(placement))
+		return -1;
 	e->stores[store]->placement = placement;
+	return 0;
 }
 
 void lfs_set_core(struct lfs_engine *e, const struct lfs_core *core)
@@ -186,43 +233,56 @@ void lfs_set_core(struct lfs_engine *e, const struct lfs_core *core)
 	e->core = *core;
 }
 
-static void queue_init(struct pending_queue *q, uint32_t every, uint64_t horizon)
+static int queue_init(struct pending_queue *q, uint32_t every, uint64_t horizon)
 {
 	uint64_t want = every ? 8 * horizon / every + 64 : 0;
 
 	free(q->slots);
 	memset(q, 0, sizeof(*q));
 	if (!every)
-		return;
+		return 0;
 	q->size = 64;
 	while (q->size < want)
 		q->size *= 2;
 	q->slots = calloc(q->size, sizeof(*q->slots));
+	if (!q->slots)
+		return -1;
 	q->every = every;
 	q->countdown = every;
 	q->horizon = horizon;
+	return 0;
 }
 
-void lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
+int lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
 		    uint32_t every_live, uint64_t horizon, int gc_store)
 {
-	queue_init(&e->queue[LFS_STREAM_USER], every_user, horizon);
-	queue_init(&e->queue[LFS_STREAM_GC], every_gc, horizon);
+	int bad = 0;
+
+	/* Ages are in 32 bits; so are the queues' sizes. */
+	if (!horizon || horizon > MAX_HORIZON ||
+	    (gc_store >= 0 && !store_ok(e, gc_store)))
+		return -1;
+	bad |= queue_init(&e->queue[LFS_STREAM_USER], every_user, horizon);
+	bad |= queue_init(&e->queue[LFS_STREAM_GC], every_gc, horizon);
 	for (uint32_t i = 0; i < e->nr_blocks; i++)
 		e->blocks[i].pending = NONE32;
 	e->gc_store = gc_store;
 	e->live_every = every_live;
+	return bad;
 }
 
-void lfs_set_future(struct lfs_engine *e, const uint32_t *deaths, uint64_t n,
+int lfs_set_future(struct lfs_engine *e, const uint32_t *deaths, uint64_t n,
 		    const uint32_t *cuts, uint32_t nr_cuts)
 {
+	if (!e->death_of)
+		e->death_of = calloc((size_t)e->nr_blocks + 1, sizeof(*e->death_of));
+	if (!e->death_of)
+		return -1;
 	e->deaths = deaths;
 	e->nr_deaths = n;
 	e->nr_cuts = nr_cuts < LFS_MAX_LOGS ? nr_cuts : LFS_MAX_LOGS - 1;
 	memcpy(e->cuts, cuts, e->nr_cuts * sizeof(*cuts));
-	if (!e->death_of)
-		e->death_of = calloc(e->nr_blocks, sizeof(*e->death_of));
+	return 0;
 }
 
 /* The sample's id carries its stream in the top bit. */
@@ -311,7 +371,7 @@ static void release_labels(struct lfs_engine *e, uint32_t stream)
 		int32_t life;
 
 		/* One fixed horizon for all: early deaths alone would bias short. */
-		if (e->clock - p->at < q->horizon)
+		if ((uint32_t)e->clock - p->at < q->horizon)
 			return;
 		if (p->died == NONE32) {
 			unchain(e, p);
@@ -440,9 +500,22 @@ static void trim_block(struct lfs_engine *e, uint32_t block)
 int lfs_run(struct lfs_engine *e, const struct lfs_op *ops, uint64_t n, uint64_t *at,
 	    uint64_t until)
 {
+	if (e->broken)
+		return -1;
+	for (uint32_t i = 0; i < e->nr_stores; i++) {
+		const struct store *s = e->stores[i];
+
+		if ((s->placement == LFS_PLACE_PROXY && !e->core.decide) ||
+		    (s->placement == LFS_PLACE_PROGRAM && !e->core.program_eval &&
+		     (s->program[0] || s->program[1])))
+			return -3;
+	}
 	while (*at < n && e->clock < until) {
 		const struct lfs_op *op = &ops[*at];
 
+		if (op->file >= e->nr_files ||
+		    (uint64_t)op->block + op->count > e->nr_blocks)
+			return -2;
 		while (e->done_in_op < op->count) {
 			uint32_t block = op->block + e->done_in_op;
 
@@ -451,8 +524,11 @@ int lfs_run(struct lfs_engine *e, const struct lfs_op *ops, uint64_t n, uint64_t
 			} else {
 				if (e->clock == until)
 					return 0;
-				if (write_block(e, block, op->file, op->count))
+				if (write_block(e, block, op->file, op->count)) {
+					/* A move was cut short: its store is not whole. */
+					e->broken = true;
 					return -1;
+				}
 				if (!(e->clock & 255)) {
 					release_labels(e, LFS_STREAM_USER);
 					release_labels(e, LFS_STREAM_GC);

@@ -126,6 +126,7 @@ struct lfs_engine {
 	uint32_t cuts[LFS_MAX_LOGS];
 	uint32_t nr_cuts;
 	uint32_t done_in_op;
+	bool broken;		/* a store ran full */
 };
 
 static inline uint64_t mix64(uint64_t x)

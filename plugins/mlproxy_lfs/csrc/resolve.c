@@ -5,6 +5,8 @@
 #include "engine.h"
 
 #define NR_SIZES	96
+#define MAX_FILE	(1u << 30)
+#define MAX_USED	(1u << 31)
 
 /* Files are given extents of a few sizes, so that one fits the next. */
 static uint32_t size_class(uint32_t blocks, uint32_t *rounded)
@@ -56,9 +58,10 @@ uint32_t lfs_resolve(uint64_t n, const uint8_t *op, const int32_t *file,
 {
 	struct extents x = { 0 };
 	uint32_t *base = malloc((size_t)nr_files * sizeof(*base) + 1);
-	uint32_t *live = calloc(nr_files + 1, sizeof(*live));
+	uint32_t *live = calloc((size_t)nr_files + 1, sizeof(*live));
 	uint8_t *bitmap = NULL;
-	uint32_t used = 0, room = 0;
+	uint32_t used = 0;
+	size_t room = 0;
 
 	if (!base || !live)
 		goto fail;
@@ -67,6 +70,7 @@ uint32_t lfs_resolve(uint64_t n, const uint8_t *op, const int32_t *file,
 		uint32_t f = (uint32_t)file[i], rounded, index;
 
 		if (file[i] < 0 || f >= nr_files || block[i] < 0 || count[i] < 0 ||
+		    file_blocks[f] > MAX_FILE ||
 		    (uint64_t)block[i] + count[i] > file_blocks[f])
 			goto fail;
 		index = size_class(file_blocks[f], &rounded);
@@ -77,11 +81,13 @@ uint32_t lfs_resolve(uint64_t n, const uint8_t *op, const int32_t *file,
 			if (x.n[index]) {
 				base[f] = x.heads[index][--x.n[index]];
 			} else {
+				if (rounded > MAX_USED - used)
+					goto fail;
 				base[f] = used;
 				used += rounded;
 			}
 			if (used > room) {
-				uint32_t more = used + used / 2 + 4096;
+				size_t more = (size_t)used + used / 2 + 4096;
 				uint8_t *grown = realloc(bitmap, more);
 
 				if (!grown)
@@ -129,6 +135,8 @@ uint64_t lfs_deaths(const struct lfs_op *ops, uint64_t n, uint32_t nr_blocks,
 		for (uint32_t k = 0; k < ops[i].count; k++) {
 			uint32_t b = ops[i].block + k;
 
+			if (b >= nr_blocks)
+				goto out;
 			if (last[b] != NONE32)
 				deaths[last[b]] = (uint32_t)clock;
 			last[b] = NONE32;

@@ -13,12 +13,12 @@ int lfs_store_init(struct store *s, const struct lfs_geometry *g, uint32_t nr_bl
 	s->geometry = *g;
 	s->segments = calloc(g->nr_segments, sizeof(*s->segments));
 	s->free_list = malloc(g->nr_segments * sizeof(*s->free_list));
-	s->map = malloc(nr_blocks * sizeof(*s->map));
+	s->map = malloc((size_t)nr_blocks * sizeof(*s->map) + 1);
 	s->owner = malloc(places * sizeof(*s->owner));
-	s->arm = calloc(nr_blocks, 1);
+	s->arm = calloc((size_t)nr_blocks + 1, 1);
 	if (!s->segments || !s->free_list || !s->map || !s->owner || !s->arm)
 		return -1;
-	memset(s->map, 0xff, nr_blocks * sizeof(*s->map));
+	memset(s->map, 0xff, (size_t)nr_blocks * sizeof(*s->map));
 	memset(s->owner, 0xff, places * sizeof(*s->owner));
 	for (uint32_t i = 0; i < g->nr_segments; i++)
 		s->free_list[i] = g->nr_segments - 1 - i;
@@ -62,7 +62,8 @@ static bool adopt_idle(struct lfs_engine *e, struct store *s, uint32_t log)
 	for (uint32_t other = 0; other < LFS_MAX_LOGS; other++) {
 		if (other == log || s->open[other] == NONE32)
 			continue;
-		if (e->clock - s->last_used[other] <= patience)
+		/* All clocks of a store go round at 32 bits. */
+		if ((uint32_t)e->clock - s->last_used[other] <= patience)
 			continue;
 		s->open[log] = s->open[other];
 		s->open[other] = NONE32;
@@ -119,7 +120,7 @@ static void release(struct lfs_engine *e, struct store *s, uint32_t index)
 	struct segment *g = &s->segments[index];
 
 	if (g->log == 0) {
-		s->sepbit_sum += e->clock - g->opened;
+		s->sepbit_sum += (uint32_t)e->clock - g->opened;
 		if (++s->sepbit_n == SEPBIT_WINDOW) {
 			s->sepbit_life = (uint32_t)(s->sepbit_sum / SEPBIT_WINDOW);
 			s->sepbit_sum = 0;
@@ -224,10 +225,13 @@ void lfs_store_invalidate(struct lfs_engine *e, struct store *s, uint32_t block)
 		release(e, s, index);
 }
 
-void lfs_stats(const struct lfs_engine *e, int store, struct lfs_store_stats *out)
+int lfs_stats(const struct lfs_engine *e, int store, struct lfs_store_stats *out)
 {
-	const struct store *s = e->stores[store];
+	const struct store *s;
 
+	if (store < 0 || (uint32_t)store >= e->nr_stores)
+		return -1;
+	s = e->stores[store];
 	*out = s->stats;
 	out->free_segments = s->nr_free;
 	out->open_logs = nr_open(s);
@@ -236,14 +240,19 @@ void lfs_stats(const struct lfs_engine *e, int store, struct lfs_store_stats *ou
 	for (uint32_t i = 0; i < s->geometry.nr_segments; i++)
 		if (s->segments[i].state != SEGMENT_FREE)
 			out->valid += s->segments[i].valid;
+	return 0;
 }
 
 int lfs_check(const struct lfs_engine *e, int store)
 {
-	const struct store *s = e->stores[store];
-	uint32_t size = s->geometry.segment_blocks, nr_free = 0;
+	const struct store *s;
+	uint32_t size, nr_free = 0;
 	uint64_t mapped = 0, valid = 0;
 
+	if (store < 0 || (uint32_t)store >= e->nr_stores)
+		return -1;
+	s = e->stores[store];
+	size = s->geometry.segment_blocks;
 	for (uint32_t b = 0; b < e->nr_blocks; b++) {
 		bool sampled = e->blocks[b].slice % s->share == s->slice;
 

@@ -60,6 +60,7 @@ enum lfs_placement {
 	LFS_PLACE_PROGRAM	= 3,	/* a program per stream, no proxy */
 	LFS_PLACE_PROXY		= 4,	/* mlp_decide() of a proxy */
 	LFS_PLACE_ONE_LOG	= 5,
+	LFS_PLACE_NR		= 6,
 };
 
 struct lfs_geometry {
@@ -72,7 +73,6 @@ struct lfs_store_stats {
 	uint64_t user;		/* blocks written by the user */
 	uint64_t moved;		/* blocks relocated by cleaning */
 	uint64_t cleaned;	/* segments cleaned */
-	uint64_t trimmed;
 	uint64_t placed[8];	/* blocks by log, user and GC */
 	uint32_t free_segments;
 	uint32_t open_logs;
@@ -114,33 +114,44 @@ struct lfs_engine *lfs_new(uint32_t nr_blocks, uint32_t nr_files,
 			   uint64_t capacity, uint64_t seed);
 void lfs_free(struct lfs_engine *e);
 
-/* Returns the store's index or -1. Store 0 is the main one (share 1). */
+/*
+ * Returns the store's index or -1. Store 0 is the main one (share 1). Stores are
+ * added before the first write.
+ *
+ * Setters return 0, or -1 for a store or a value that does not exist.
+ */
 int lfs_add_store(struct lfs_engine *e, const struct lfs_geometry *g,
 		  uint32_t share, uint32_t slice, int placement, int victim);
+/* The program must have passed mlp_program_check(); it is copied. */
 int lfs_set_program(struct lfs_engine *e, int store, uint32_t stream,
 		    const void *program, uint64_t len);
-void lfs_set_victim(struct lfs_engine *e, int store, int victim);
-void lfs_set_placement(struct lfs_engine *e, int store, int placement);
+int lfs_set_victim(struct lfs_engine *e, int store, int victim);
+int lfs_set_placement(struct lfs_engine *e, int store, int placement);
 /* Dithers the victim scores of cost-benefit by up to 2% (A/A trials). */
-void lfs_set_dither(struct lfs_engine *e, int store, uint64_t seed);
+int lfs_set_dither(struct lfs_engine *e, int store, uint64_t seed);
 void lfs_set_core(struct lfs_engine *e, const struct lfs_core *core);
 /*
  * Labels: one in `every_user` writes, one in `every_gc` relocations of
  * `gc_store` (-1: of none) and, every `every_live` writes, one block drawn at
- * random stand for all; each is released `horizon` writes later.
+ * random stand for all; each is released `horizon` writes later. -1: no such
+ * store, a horizon of 0 or beyond 2^27, or no memory.
  */
-void lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
+int lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
 		    uint32_t every_live, uint64_t horizon, int gc_store);
 /* deaths[i]: clock at which the i-th user block write dies (clairvoyance). */
-void lfs_set_future(struct lfs_engine *e, const uint32_t *deaths, uint64_t n,
+int lfs_set_future(struct lfs_engine *e, const uint32_t *deaths, uint64_t n,
 		    const uint32_t *cuts, uint32_t nr_cuts);
 
-/* Runs ops [*at, n) until `until` user writes; 0, or -1 when out of space. */
+/*
+ * Runs ops [*at, n) until `until` user writes; 0, or -1 when out of space (for
+ * good), -2 when an operation lies outside of the blocks or files, -3 when a
+ * store's placement needs a core that is not connected.
+ */
 int lfs_run(struct lfs_engine *e, const struct lfs_op *ops, uint64_t n,
 	    uint64_t *at, uint64_t until);
 uint64_t lfs_clock(const struct lfs_engine *e);
-void lfs_stats(const struct lfs_engine *e, int store, struct lfs_store_stats *out);
-/* Walks everything; returns 0 or the number of the broken invariant. */
+int lfs_stats(const struct lfs_engine *e, int store, struct lfs_store_stats *out);
+/* Walks everything; returns 0, the number of the broken invariant, or -1: no store. */
 int lfs_check(const struct lfs_engine *e, int store);
 
 /* Gives (file, block) pairs the engine's block numbers; returns how many

@@ -92,7 +92,7 @@ static uint32_t pick_cost_benefit(const struct lfs_engine *e, const struct store
 		if (!g->valid)
 			return i;
 		since = by_invalid ? g->last_invalid : g->closed;
-		score = cost_benefit(g, blocks, e->clock - since + 1.0);
+		score = cost_benefit(g, blocks, (uint32_t)e->clock - since + 1.0);
 		if (s->dither)
 			score *= dither(s, i);
 		if (score > top) {
