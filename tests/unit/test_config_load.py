@@ -224,7 +224,9 @@ INVALID = sorted((ROOT / "configs/samples/invalid").glob("*.toml"))
 
 @pytest.mark.parametrize("path", [ROOT / "configs/mlproxy.toml", *VALID], ids=lambda p: p.stem)
 def test_valid_samples(path: Path, registry: Registry) -> None:
-    load(Source(path, (), {}), registry=registry)
+    # Those of the bundled plugin need it; the others name the example subsystems.
+    installed = path.stem.startswith("lfs")
+    load(Source(path, (), {}), registry=None if installed else registry)
 
 
 @pytest.mark.parametrize("path", INVALID, ids=lambda p: p.stem)
