@@ -39,7 +39,8 @@ struct mlp_court {
 	__s64 open_sum[2];
 	__u32 open_count[2];
 	__u32 spike_run;
-	__u32 reserved;
+	__u32 decided;			/* ledger that a change is decided on, from 1 */
+	struct mlp_bounds bounds;	/* what it says then */
 };
 
 /* What is usual here, so that noise is not taken for a spike; outlives modes. */

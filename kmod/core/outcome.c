@@ -36,16 +36,26 @@ static void bounds_of(const struct mlp_proxy *p, const struct mlp_ledger *l, __u
 	mlp_ledger_bounds(l, alpha, share, p->cfg.noise_levels, out);
 }
 
+#define NR_LEDGERS	3
+
+/* The ledgers of a court: 0 the long one, 1 and 2 the fast ones. */
+static const struct mlp_ledger *ledger_of(const struct mlp_court *c, __u32 i)
+{
+	return i ? &c->fast[i - 1] : &c->whole;
+}
+
 void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
 		     struct mlp_evidence *out)
 {
-	struct mlp_bounds bounds;
+	const struct mlp_ledger *l = ledger_of(court, court->decided ? court->decided - 1 : 0);
+	struct mlp_bounds bounds = court->bounds;
 
 	memset(out, 0, sizeof(*out));
-	bounds_of(p, &court->whole, p->cfg.alpha, divisor(p), &bounds);
+	if (!court->decided)
+		bounds_of(p, l, p->cfg.alpha, divisor(p), &bounds);
 	mlp_ledger_arm(&court->whole, MLP_ARM_DEFAULT, &out->arm[MLP_ARM_DEFAULT]);
 	mlp_ledger_arm(&court->whole, MLP_ARM_MODEL, &out->arm[MLP_ARM_MODEL]);
-	out->pairs = court->whole.pairs;
+	out->pairs = l->pairs;
 	out->saving_ppm = bounds.saving_ppm;
 	out->lower_ppm = bounds.lower_ppm;
 	out->upper_ppm = bounds.upper_ppm;
@@ -109,18 +119,19 @@ static int overspent(struct mlp_proxy *p, __s64 excess)
 	return p->cfg.budget && p->budget_used > p->cfg.budget;
 }
 
-static int surely_worse(const struct mlp_proxy *p, const struct mlp_court *c)
+/* Returns which ledger says so, from 1, with its bounds in the court; or 0. */
+static __u32 surely_worse(const struct mlp_proxy *p, struct mlp_court *c)
 {
 	/* Evidence that does not promote only trips on gross harm. */
 	__s64 below = promotes(p, c) ? 0 : -(__s64)p->cfg.spike;
-	const struct mlp_ledger *each[3] = { &c->whole, &c->fast[0], &c->fast[1] };
-	struct mlp_bounds bounds;
 	__u32 i;
 
-	for (i = 0; i < 3; i++) {
-		bounds_of(p, each[i], p->cfg.alpha_demote, 1, &bounds);
-		if (each[i]->pairs && bounds.upper_ppm < below)
-			return 1;
+	for (i = 0; i < NR_LEDGERS; i++) {
+		const struct mlp_ledger *l = ledger_of(c, i);
+
+		bounds_of(p, l, p->cfg.alpha_demote, 1, &c->bounds);
+		if (l->pairs && c->bounds.upper_ppm < below)
+			return i + 1;
 	}
 	return 0;
 }
@@ -129,31 +140,42 @@ static int surely_worse(const struct mlp_proxy *p, const struct mlp_court *c)
  * Half of the false-promotion rate goes to the long ledger, half to the fast
  * ones: while a model is still learning its gain grows, and a trend is variance
  * to the long one. The n-th fast ledger may spend 1/((n + 1)(n + 2)) of its half.
+ * Returns as surely_worse() does.
  */
-static int surely_better(const struct mlp_proxy *p, const struct mlp_court *c)
+static __u32 surely_better(const struct mlp_proxy *p, struct mlp_court *c)
 {
-	const struct mlp_ledger *each[3] = { &c->whole, &c->fast[0], &c->fast[1] };
 	__u64 n = c->seen / MLP_FAST_WINDOW;
-	struct mlp_bounds b;
+	const struct mlp_bounds *b = &c->bounds;
 	__u32 i;
 
 	if (n > 1000)
 		n = 1000;
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < NR_LEDGERS; i++) {
+		const struct mlp_ledger *l = ledger_of(c, i);
 		__u64 tries = i ? (n + 1) * (n + 2) : 1;
 
-		if (each[i]->pairs < p->cfg.min_count)
+		if (l->pairs < p->cfg.min_count)
 			continue;
-		bounds_of(p, each[i], p->cfg.alpha, 2 * tries * divisor(p), &b);
-		if (b.lower_ppm > 0 && b.saving_ppm >= (__s64)p->cfg.min_effect)
-			return 1;
+		bounds_of(p, l, p->cfg.alpha, 2 * tries * divisor(p), &c->bounds);
+		if (b->lower_ppm > 0 && b->saving_ppm >= (__s64)p->cfg.min_effect)
+			return i + 1;
 	}
 	return 0;
+}
+
+/* Change the mode on what a ledger says, and say that with the change. */
+static void decide_on(struct mlp_proxy *p, struct mlp_court *c, __u32 ledger, __u32 event,
+		      __u32 reason, __u64 now)
+{
+	c->decided = ledger;
+	mlp_event(p, event, reason, now);
+	c->decided = 0;
 }
 
 static void test_promotion(struct mlp_proxy *p, struct mlp_court *c, __u64 now)
 {
 	struct mlp_bounds b;
+	__u32 ledger;
 
 	if (c->whole.pairs < p->cfg.min_count)
 		return;
@@ -163,9 +185,11 @@ static void test_promotion(struct mlp_proxy *p, struct mlp_court *c, __u64 now)
 		mlp_event(p, MLP_EVENT_NO_GAIN, MLP_REASON_NO_GAIN, now);
 		return;
 	}
-	if (p->state < MLP_STATE_TRUSTED &&
-	    mlp_usub(now, p->state_since) >= p->cfg.dwell && surely_better(p, c))
-		mlp_event(p, MLP_EVENT_PROMOTE, MLP_REASON_PROMOTED, now);
+	if (p->state >= MLP_STATE_TRUSTED || mlp_usub(now, p->state_since) < p->cfg.dwell)
+		return;
+	ledger = surely_better(p, c);
+	if (ledger)
+		decide_on(p, c, ledger, MLP_EVENT_PROMOTE, MLP_REASON_PROMOTED, now);
 }
 
 /* Old evidence goes: long ledgers at a horizon, fast ones in turns. */
@@ -200,6 +224,7 @@ static void pair(struct mlp_proxy *p, struct mlp_court *c, __s64 cost_default,
 		 __s64 cost_model, __u32 n, __u64 now)
 {
 	__s64 excess = (cost_model - cost_default) * n;
+	__u32 ledger;
 
 	c->seen++;
 	c->regret = mlp_sadd(c->regret, excess);
@@ -214,8 +239,9 @@ static void pair(struct mlp_proxy *p, struct mlp_court *c, __s64 cost_default,
 		mlp_event(p, MLP_EVENT_BUDGET, MLP_REASON_BUDGET, now);
 		return;
 	}
-	if (surely_worse(p, c)) {
-		mlp_event(p, MLP_EVENT_DEMOTE, MLP_REASON_DEMOTED, now);
+	ledger = surely_worse(p, c);
+	if (ledger) {
+		decide_on(p, c, ledger, MLP_EVENT_DEMOTE, MLP_REASON_DEMOTED, now);
 		return;
 	}
 	if (promotes(p, c)) {
