@@ -239,6 +239,15 @@ class TestLabels:
         written = self.labels(workload)
         assert np.median(drawn["cost"]) > np.median(written["cost"])
 
+    def test_drawn_blocks_do_not_take_the_relocations_turn(self, workload):
+        """As many drawn as relocated ones are asked for: both come, however little is moved."""
+        moves, both = (
+            self.labels(workload, user=0, gc=10, live=live)["features"][:, Feature.ORIGIN]
+            for live in (0, 10)
+        )
+        assert (both > 0).sum() == pytest.approx(len(moves), rel=0.1)
+        assert (both == 0).sum() == pytest.approx((workload.writes - self.HORIZON) / 10, rel=0.1)
+
     def test_survivors_and_the_dead_together_do_not_lean_to_the_short(self, workload):
         """With early release the first labels would all be short-lived; here they are not."""
         labels = self.labels(workload, horizon=150)
