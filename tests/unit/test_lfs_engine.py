@@ -106,18 +106,18 @@ class TestTwins:
         geometry = Geometry(segments=512, segment_blocks=64)
         workload = stream("zipf-0.99", 6, geometry=geometry)
         engine = Engine(workload)
-        pairs = []
-        for share in (1, 4):
-            pairs.append(
-                [
-                    engine.add_store(geometry.shrunk(share), share=share, placement=p)
-                    for p in (Placement.TWO_LOGS, Placement.SEPBIT)
-                ]
-            )
+        pairs = [
+            [
+                engine.add_store(geometry.shrunk(share), share=share, placement=p)
+                for p in (Placement.TWO_LOGS, Placement.SEPBIT)
+            ]
+            for share in (1, 4)
+        ]
         engine.run(2 * geometry.capacity)
         before = {s: engine.stats(s) for pair in pairs for s in pair}
         engine.run(workload.writes)
-        cost = {s: (lambda u, m: 1 + m / u)(*engine.stats(s).since(b)) for s, b in before.items()}
+        since = {s: engine.stats(s).since(b) for s, b in before.items()}
+        cost = {s: 1 + moved / user for s, (user, moved) in since.items()}
         whole, twin = (cost[sepbit] / cost[default] for default, sepbit in pairs)
         assert whole < 0.97
         assert twin == pytest.approx(whole, abs=0.06)

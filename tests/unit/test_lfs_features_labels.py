@@ -128,10 +128,8 @@ class TestUserFeatures:
         mean = {f: rows[late][file == f].mean(axis=0) for f in range(3)}
         assert mean[1][Feature.FILE_AVG] < mean[0][Feature.FILE_AVG] - 16
         assert mean[1][Feature.FILE_AVG] < mean[2][Feature.FILE_AVG] - 16
-        assert (
-            mean[0][[Feature.TENANT_AVG, Feature.CLASS_AVG]]
-            == mean[1][[Feature.TENANT_AVG, Feature.CLASS_AVG]]
-        ).all() or abs(mean[0][Feature.TENANT_AVG] - mean[1][Feature.TENANT_AVG]) < 2
+        assert abs(mean[0][Feature.TENANT_AVG] - mean[1][Feature.TENANT_AVG]) < 2
+        assert abs(mean[0][Feature.CLASS_AVG] - mean[1][Feature.CLASS_AVG]) < 2
         assert abs(mean[1][Feature.DIR_AVG] - mean[2][Feature.DIR_AVG]) < 2
         assert mean[2][Feature.CLASS_AVG] > mean[1][Feature.CLASS_AVG] + 16
 
@@ -232,7 +230,7 @@ class TestLabels:
 
     def test_blocks_drawn_at_random_stand_for_relocated_ones(self, workload):
         drawn = self.labels(workload, user=0, gc=1_000_000, live=5)
-        deaths, end = self.fates(workload)
+        end = workload.writes
         assert len(drawn) == pytest.approx((end - self.HORIZON) / 5, rel=0.15)
         assert set(drawn["stream"]) == {policies.GC}
         assert not drawn["features"][:, Feature.ORIGIN].any()
@@ -240,6 +238,15 @@ class TestLabels:
         # Among blocks that live, the long-lived are more common than among writes.
         written = self.labels(workload)
         assert np.median(drawn["cost"]) > np.median(written["cost"])
+
+    def test_drawn_blocks_do_not_take_the_relocations_turn(self, workload):
+        """As many drawn as relocated ones are asked for: both come, however little is moved."""
+        moves, both = (
+            self.labels(workload, user=0, gc=10, live=live)["features"][:, Feature.ORIGIN]
+            for live in (0, 10)
+        )
+        assert (both > 0).sum() == pytest.approx(len(moves), rel=0.1)
+        assert (both == 0).sum() == pytest.approx((workload.writes - self.HORIZON) / 10, rel=0.1)
 
     def test_survivors_and_the_dead_together_do_not_lean_to_the_short(self, workload):
         """With early release the first labels would all be short-lived; here they are not."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlproxy_lfs._store import ffi, lib
 
 from mlproxy.errors import TraceError
-from mlproxy_lfs._store import ffi, lib
 from mlproxy_lfs.pagecache import BlockStream
 from mlproxy_lfs.workloads import resolve
 
@@ -82,8 +82,7 @@ def test_deaths_against_brute_force(runs):
     assert found == workload.writes
     written = []
     for first, _, count, trim in workload.ops.tolist():
-        for block in range(first, first + count):
-            written.append((block, trim))
+        written += [(block, trim) for block in range(first, first + count)]
     expected, clock = [], 0
     for at, (block, trim) in enumerate(written):
         if trim:

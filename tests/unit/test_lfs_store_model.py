@@ -22,7 +22,7 @@ def mix64(x):
     return x ^ x >> 31
 
 
-class Full(Exception):
+class FullError(Exception):
     pass
 
 
@@ -80,7 +80,7 @@ class Model:
                 self.open[log] = self.free.pop()
                 self.segments[self.open[log]].begin(log, clock)
             else:
-                raise Full
+                raise FullError
         self.used[log] = clock
         at = self.open[log]
         segment = self.segments[at]
@@ -154,7 +154,7 @@ class Model:
             while len(self.free) < len(self.open) + 1 + self.reserve:
                 if not self.clean(clock):
                     if not self.free:
-                        raise Full
+                        raise FullError
                     break
         self.append(log, block, clock, clock)
         self.user += 1

@@ -297,18 +297,12 @@ static struct pending *pending_at(struct lfs_engine *e, uint32_t id)
 	return &q->slots[(id & 0x7fffffff) & (q->size - 1)];
 }
 
-static void sample(struct lfs_engine *e, uint32_t stream, uint32_t block,
-		   const int32_t *features, int action)
+static void keep(struct lfs_engine *e, uint32_t stream, uint32_t block,
+		 const int32_t *features, int action)
 {
 	struct pending_queue *q = &e->queue[stream];
 	struct pending *p;
-	uint64_t noise;
 
-	if (!q->every || --q->countdown)
-		return;
-	/* Jittered, so that no rhythm of the stream is sampled. */
-	noise = mix64(e->seed ^ e->clock ^ ((uint64_t)stream << 60) ^ (q->head << 20));
-	q->countdown = q->every / 2 + 1 + (uint32_t)(noise % q->every);
 	if (q->head - q->tail == q->size) {
 		q->dropped++;
 		return;
@@ -324,6 +318,20 @@ static void sample(struct lfs_engine *e, uint32_t stream, uint32_t block,
 	q->head++;
 }
 
+static void sample(struct lfs_engine *e, uint32_t stream, uint32_t block,
+		   const int32_t *features, int action)
+{
+	struct pending_queue *q = &e->queue[stream];
+	uint64_t noise;
+
+	if (!q->every || --q->countdown)
+		return;
+	/* Jittered, so that no rhythm of the stream is sampled. */
+	noise = mix64(e->seed ^ e->clock ^ ((uint64_t)stream << 60) ^ (q->head << 20));
+	q->countdown = q->every / 2 + 1 + (uint32_t)(noise % q->every);
+	keep(e, stream, block, features, action);
+}
+
 void lfs_sample_move(struct lfs_engine *e, const struct placing *p, int action)
 {
 	sample(e, LFS_STREAM_GC, p->block, p->features, action);
@@ -336,19 +344,17 @@ void lfs_sample_move(struct lfs_engine *e, const struct placing *p, int action)
  */
 static void sample_live(struct lfs_engine *e)
 {
-	struct pending_queue *q = &e->queue[LFS_STREAM_GC];
 	int32_t features[LFS_NR_FEATURES];
 	uint64_t draw = mix64(e->seed + 0x9e3779b97f4a7c15ull * e->clock);
 
-	if (!e->live_every || e->clock % e->live_every)
+	if (!e->live_every || !e->queue[LFS_STREAM_GC].every || e->clock % e->live_every)
 		return;
 	for (int tries = 0; tries < 8; tries++) {
 		uint32_t block = (uint32_t)(draw % e->nr_blocks);
 
 		if (e->blocks[block].live) {
 			lfs_gc_features(e, block, 0, features);
-			q->countdown = 1;
-			sample(e, LFS_STREAM_GC, block, features, 0);
+			keep(e, LFS_STREAM_GC, block, features, 0);
 			return;
 		}
 		draw = mix64(draw + 1);
