@@ -121,8 +121,28 @@ def arbitration() -> ArbitrationPolicy:
     )
 
 
+def _guards(capacity: int) -> dict[str, int]:
+    """What both proxies have in common: twin gate, test and guards, in block writes."""
+    return {
+        "twin_gate": 1,
+        "alpha": 100_000,
+        "noise_levels": 2,
+        "min_effect": 10_000,
+        "min_count": 8,
+        "dwell": capacity // 20,
+        "heartbeat_limit": capacity // 2,
+        "max_expiry": capacity,
+        "reject_window": capacity // 10,
+        "spike": 150_000,
+        "spike_count": 3,
+        "budget": 4 * COST_UNIT,
+        "cooldown": capacity // 4,
+        "cooldown_max": 4 * capacity,
+    }
+
+
 def placement_config(capacity: int, seed: int) -> ProxyConfig:
-    """Times are user block writes; see docs/explanation/trials-and-trust.md."""
+    """Times are user block writes; see docs/explanation/steering-a-log-structured-store.md."""
     return ProxyConfig(
         name=PLACEMENT,
         kind=Kind.PROGRAM,
@@ -133,20 +153,7 @@ def placement_config(capacity: int, seed: int) -> ProxyConfig:
         min=0,
         max=LOGS - 1,
         sample_every=256,
-        twin_gate=1,
-        alpha=100_000,
-        noise_levels=2,
-        min_effect=10_000,
-        min_count=8,
-        dwell=capacity // 20,
-        heartbeat_limit=capacity // 2,
-        max_expiry=capacity,
-        reject_window=capacity // 10,
-        spike=150_000,
-        spike_count=3,
-        budget=4 * COST_UNIT,
-        cooldown=capacity // 4,
-        cooldown_max=4 * capacity,
+        **_guards(capacity),
     )
 
 
@@ -160,18 +167,5 @@ def victim_config(capacity: int, seed: int) -> ProxyConfig:
         min=0,
         max=len(Victim) - 1,
         epoch=capacity,
-        twin_gate=1,
-        alpha=100_000,
-        noise_levels=2,
-        min_effect=10_000,
-        min_count=8,
-        dwell=capacity // 20,
-        heartbeat_limit=capacity // 2,
-        max_expiry=capacity,
-        reject_window=capacity // 10,
-        spike=150_000,
-        spike_count=3,
-        budget=4 * COST_UNIT,
-        cooldown=capacity // 4,
-        cooldown_max=4 * capacity,
+        **_guards(capacity),
     )

@@ -1,9 +1,9 @@
-"""Fuzz the core's API natively and every parser in Python.
+"""Fuzz the core's API and the simulated store natively and every parser in Python.
 
     python tests/fuzz/run.py --seconds 60 [--seed N] [--only NAME]
 
-Half of the time goes to tests/native/fuzz_api.c under ASan and UBSan, half to
-the targets, whose seeds are mutated until it is over. A target is a file in
+Half of the time goes to tests/native/fuzz_api.c and store_fuzz.c under ASan and
+UBSan, half to the targets, whose seeds are mutated until it is over. A target is a file in
 tests/fuzz/targets/ with `SEEDS: list[bytes]` and `fuzz_one(data)`, which raises
 only on a bug. On a finding the input is written
 to out/fuzz/<target>-<n>.bin and how to repeat it is printed.
@@ -23,6 +23,7 @@ from types import ModuleType
 
 TARGETS = Path(__file__).resolve().parent / "targets"
 NATIVE = TARGETS.parents[1] / "native"
+DRIVERS = ("fuzz_api", "store_fuzz")
 FINDINGS = Path("out/fuzz")
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 2**32 - 1)
 LONGEST = 1 << 16
@@ -84,13 +85,17 @@ def fuzz(
 
 
 def fuzz_native(seconds: float, seed: int) -> int:
-    """Walk the core's API under sanitisers; returns 1 on a finding."""
+    """Walk the core's API and the store's under sanitisers; returns 1 on a finding."""
+    failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        binary = load(NATIVE / "build.py").build("fuzz_api", Path(folder) / "fuzz_api")
-        done = subprocess.run([binary, str(max(1, round(seconds))), str(seed)], check=False)
-    sys.stdout.write(f"native: {'FAILED' if done.returncode else 'ok'}\n")
-    sys.stdout.flush()
-    return 1 if done.returncode else 0
+        for driver in DRIVERS:
+            binary = load(NATIVE / "build.py").build(driver, Path(folder) / driver)
+            share = max(1, round(seconds / len(DRIVERS)))
+            done = subprocess.run([binary, str(share), str(seed)], check=False)
+            sys.stdout.write(f"native {driver}: {'FAILED' if done.returncode else 'ok'}\n")
+            sys.stdout.flush()
+            failed |= done.returncode != 0
+    return int(failed)
 
 
 def main() -> int:
@@ -98,7 +103,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="for everything together")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="one target by name; `native`: the core's API")
+    parser.add_argument("--only", help="one target by name; `native`: the C drivers")
     parser.add_argument("--input", type=Path, help="with --only: run this one input and stop")
     options = parser.parse_args()
     paths = [p for p in sorted(TARGETS.glob("*.py")) if options.only in (None, p.stem)]

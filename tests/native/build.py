@@ -12,17 +12,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SANITISE = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 PLAIN = ("-O2",)
+# What a driver needs beside the core.
+EXTRA = {"store_fuzz": "plugins/mlproxy_lfs/csrc/*.c"}
 
 
 def build(driver: str, target: Path, *, sanitise: bool = True) -> Path:
     """Compile tests/native/<driver>.c with every file of the core; warnings are errors."""
     sources = sorted((ROOT / "kmod/core").glob("*.c"))
+    if driver in EXTRA:
+        sources += sorted(ROOT.glob(EXTRA[driver]))
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         [
             *os.environ.get("CC", "cc").split(),
             *(SANITISE if sanitise else PLAIN),
             *("-std=gnu11", "-Wall", "-Wextra", "-Werror"),
+            *("-I", str(ROOT / "kmod/core"), "-I", str(ROOT / "kmod/uapi")),
             *("-o", str(target), str(ROOT / f"tests/native/{driver}.c"), *map(str, sources)),
             "-lm",
             "-lpthread",

@@ -233,9 +233,13 @@ void lfs_set_core(struct lfs_engine *e, const struct lfs_core *core)
 	e->core = *core;
 }
 
-static int queue_init(struct pending_queue *q, uint32_t every, uint64_t horizon)
+static int queue_init(struct pending_queue *q, uint32_t every, uint32_t also, uint64_t horizon)
 {
+	/* Blocks may be moved several times; those drawn at random come on top. */
 	uint64_t want = every ? 8 * horizon / every + 64 : 0;
+
+	want += also ? horizon / also : 0;
+
 
 	free(q->slots);
 	memset(q, 0, sizeof(*q));
@@ -262,8 +266,8 @@ int lfs_set_labels(struct lfs_engine *e, uint32_t every_user, uint32_t every_gc,
 	if (!horizon || horizon > MAX_HORIZON ||
 	    (gc_store >= 0 && !store_ok(e, gc_store)))
 		return -1;
-	bad |= queue_init(&e->queue[LFS_STREAM_USER], every_user, horizon);
-	bad |= queue_init(&e->queue[LFS_STREAM_GC], every_gc, horizon);
+	bad |= queue_init(&e->queue[LFS_STREAM_USER], every_user, 0, horizon);
+	bad |= queue_init(&e->queue[LFS_STREAM_GC], every_gc, every_live, horizon);
 	for (uint32_t i = 0; i < e->nr_blocks; i++)
 		e->blocks[i].pending = NONE32;
 	e->gc_store = gc_store;
@@ -510,9 +514,13 @@ int lfs_run(struct lfs_engine *e, const struct lfs_op *ops, uint64_t n, uint64_t
 		     (s->program[0] || s->program[1])))
 			return -3;
 	}
+	/* Somebody rewound in the middle of an operation. */
+	if (*at != e->op_at)
+		e->done_in_op = 0;
 	while (*at < n && e->clock < until) {
 		const struct lfs_op *op = &ops[*at];
 
+		e->op_at = *at;
 		if (op->file >= e->nr_files ||
 		    (uint64_t)op->block + op->count > e->nr_blocks)
 			return -2;

@@ -125,7 +125,8 @@ struct lfs_engine {
 	uint32_t *death_of;	/* block -> clock of death */
 	uint32_t cuts[LFS_MAX_LOGS];
 	uint32_t nr_cuts;
-	uint32_t done_in_op;
+	uint64_t op_at;		/* which operation was begun, ... */
+	uint32_t done_in_op;	/* ... and how many of its blocks are done */
 	bool broken;		/* a store ran full */
 };
 
