@@ -48,7 +48,7 @@ class LfsOptions(Section):
         "stream begins again when it is over",
     )
     stream_capacities: float = Field(
-        default=12.0,
+        default=8.0,
         ge=LEAST_CAPACITIES,
         le=100,
         allow_inf_nan=False,

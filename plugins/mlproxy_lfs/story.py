@@ -135,7 +135,7 @@ def report_of(
         result = results[name]
         at = turned.get(name)
         marks = [Mark(at, "models turn bad", "from here on they are poisoned")] if at else []
-        intro = " ".join(f"{t[:1].upper()}{t[1:]}." for t in (title, statements[name]))
+        intro = f"{title[:1].upper()}{title[1:]}: {statements[name]}."
         lead = leads[name]
         other = VICTIM if lead == PLACEMENT else PLACEMENT
         proxies.append(_proxy(result, name, lead, intro=intro, marks=marks))

@@ -123,7 +123,9 @@ def test_steps_promote_with_evidence_in_blocks_per_user_block():
     def tried(result):
         return any(getattr(e, "new", "") == "collaboration" for e in result.events)
 
-    subsystem, results = play(400, until=tried, segments=256, segment_blocks=64)
+    subsystem, results = play(
+        600, until=tried, segments=256, segment_blocks=64, stream_capacities=8.0
+    )
     modes = [e for r in results for e in r.events if isinstance(e, ModeEvent)]
     promoted = [e for e in modes if e.proxy == PLACEMENT and e.new == "collaboration"]
     assert promoted, "placement is learnable on this stream"
