@@ -35,8 +35,8 @@ POLICIES: dict[str, tuple[Placement, Victim]] = {
 class Scale:
     """How long and how large the runs are, in capacities and segments."""
 
-    capacities: int = 16
-    poison_capacities: int = 8
+    capacities: int = 14
+    poison_capacities: int = 7
     flip_at: float = 5.0
     geometry: Geometry = field(default_factory=Geometry)
 

@@ -7,17 +7,17 @@ cost is the measured evidence, for the champion and for the proxies' tests.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mlproxy.app.report import mode_events_from_records
 from mlproxy.events.types import FeedEvent
-from mlproxy.learn import DEFAULT, Canary, Learner
+from mlproxy.learn import DEFAULT, Learner
 from mlproxy.proxy import (
     InProcessProxy,
     Kind,
@@ -27,9 +27,7 @@ from mlproxy.proxy import (
     Reason,
     Recommendation,
     RecordType,
-    eval_program,
 )
-from mlproxy_lfs import policies
 from mlproxy_lfs.decisions import (
     COST_UNIT,
     PLACEMENT,
@@ -43,20 +41,16 @@ from mlproxy_lfs.decisions import (
     victim_recipes,
     victim_spec,
 )
-from mlproxy_lfs.engine import Engine, Feature, Geometry, Placement, StoreStats, Victim
-from mlproxy_lfs.poison import Poison, poisoned, poisoned_victim
+from mlproxy_lfs.engine import Engine, Geometry, Placement, StoreStats, Victim
+from mlproxy_lfs.offers import Offers
+from mlproxy_lfs.poison import Poison, poisoned_victim
 from mlproxy_lfs.workloads import Workload
 
 __all__ = ("LfsSystem", "SystemOptions", "Window")
 
 REFERENCE = "reference"
-NR_FEATURES = len(Feature)
-STREAMS = (policies.USER, policies.GC)
-RECENT = 1024
 REFUSALS = 2
 """So many refused updates in a row are too many."""
-LOPSIDED = 0.98
-"""A program that puts so many recent blocks into one class separates nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +62,8 @@ class SystemOptions:
         twin_share: a twin sees one in so many blocks.
         window: share of the capacity written per window.
         refresh: windows between two exports of the models.
-        labels: so many writes (and relocations, and random blocks) are sampled per
-            capacity written.
+        labels: so many writes and random live blocks are sampled per capacity
+            written, and of relocations one in five times as many.
         horizon: share of the capacity after which a label is released.
         poison: make every model wrong in this way ...
         poison_at: ... from so many capacities written on; before that it learns honestly.
@@ -126,7 +120,7 @@ class LfsSystem:
         self.engine.connect(self.placement)
         every = max(1, self.capacity // self.options.labels)
         self.engine.set_labels(
-            user=every, gc=every, live=every, horizon=int(self.capacity * self.options.horizon)
+            user=every, gc=5 * every, live=every, horizon=int(self.capacity * self.options.horizon)
         )
         self._twins: dict[str, int] = {}
         recipes, hand_written = placement_recipes(self.capacity, self._sepbit_life)
@@ -146,20 +140,27 @@ class LfsSystem:
         self.victim_learner = Learner(
             victim_spec(), victim_recipes(), arbitration(), seed=seed, proxy=VICTIM
         )
-        self.canary = Canary(NR_FEATURES, ranks=policies.log_order)
+        self._offers = Offers(
+            self.learner,
+            hand_written,
+            sepbit_life=self._sepbit_life,
+            poison=self._poison,
+            rng=self._rng,
+        )
         self._before = {name: self.engine.stats(s) for name, s in self._stores()}
         self._victim_costs: dict[str, float] = {}
+        self.events: list[FeedEvent] = []
         self._seq = 0
-        self._in_force: dict[int, Program] = {}
-        self._recent = {stream: np.zeros((0, NR_FEATURES), np.int32) for stream in STREAMS}
         self._windows = 0
+        self._refusals = 0
+        self._acting: str | None = None
+        self._recommended_victim: Victim | None = None
+        self._version = (0, 0)
         self.placement.start(0)
         self.victim.start(0)
-        self._fill_twins()
+        self._refresh_twins(accept=True)
 
     def _proxy(self, config: ProxyConfig) -> InProcessProxy:
-        import dataclasses
-
         changes: dict[str, Any] = dict(self.options.overrides.get(config.name, {}))
         return InProcessProxy(dataclasses.replace(config, **changes))
 
@@ -195,6 +196,7 @@ class LfsSystem:
 
     def step(self) -> Window:
         """Run one window and learn from it."""
+        self.events = []
         self._choose_victim()
         self._until += self._length
         self.engine.run(self._until)
@@ -204,6 +206,7 @@ class LfsSystem:
         for proxy in (self.placement, self.victim):
             proxy.heartbeat(self.now)
             proxy.tick(self.now)
+        self._learn()  # what the window led to is told with it
         return window
 
     def _choose_victim(self) -> None:
@@ -212,30 +215,16 @@ class LfsSystem:
         self.engine.set_victim(self.main, Victim(decision.action))
 
     def _learn(self) -> None:
-        self.events: list[FeedEvent] = []
         for proxy in (self.placement, self.victim):
             views = proxy.peek()
             for view in views:
                 if proxy is self.placement:
                     self.learner.observe(view)
-                    self.canary.observe(view)
-                    self._remember(view[view["type"] == RecordType.SAMPLE])
+                    self._offers.observe(view)
                 modes = view[view["type"] == RecordType.MODE]
                 if len(modes):
-                    self.events += mode_events_from_records(proxy.config, modes, COST_UNIT)
+                    self.events += mode_events_from_records(proxy.config, [modes], COST_UNIT)
             proxy.consume(sum(len(view) for view in views))
-
-    def _remember(self, samples: npt.NDArray[np.void]) -> None:
-        for stream in STREAMS:
-            rows = samples["features"][samples["stream"] == stream, :NR_FEATURES]
-            self._recent[stream] = np.concatenate([self._recent[stream], rows])[-RECENT:]
-
-    def _separates(self, program: Program) -> bool:
-        rows = self._recent[program.stream]
-        if not len(rows):
-            return False
-        actions = eval_program(program, np.ascontiguousarray(rows))
-        return bool(np.unique(actions, return_counts=True)[1].max() < LOPSIDED * len(rows))
 
     def _measure(self) -> Window:
         costs: dict[str, float] = {}
@@ -261,9 +250,9 @@ class LfsSystem:
             self.learner.observe_costs(
                 {DEFAULT: default, "bandit": costs[name]}, policies={"bandit": name}
             )
-        acting = self._acting_twin()
-        if acting is not None:
-            self.placement.report_twin(_fixed(default), _fixed(costs[acting]), self.now)
+        if self._acting is not None:
+            cost = costs[self._acting]
+            self.placement.report_twin(_fixed(default), _fixed(cost), self.now)
 
     def _judge_victim(self, costs: Mapping[str, float]) -> None:
         reference = costs[REFERENCE]
@@ -280,36 +269,14 @@ class LfsSystem:
 
     # -- what is recommended ---------------------------------------------------
 
-    _acting: str | None = None
-    _recommended_victim: Victim | None = None
-
-    def _acting_twin(self) -> str | None:
-        """The twin that runs what is recommended for the main store."""
-        return self._acting
-
     def _poison(self) -> Poison | None:
         poison = self.options.poison
         late = self.now >= self.options.poison_at * self.capacity
         return poison if poison and late else None
 
-    def _published(self, programs: Mapping[int, Program]) -> dict[int, Program]:
-        """Programs for all streams; SepBIT's where there is none yet that separates."""
-        whole = policies.sepbit(self._sepbit_life())
-        whole.update((s, p) for s, p in programs.items() if self._separates(p))
-        return self._guarded(whole)
-
-    def _guarded(self, programs: Mapping[int, Program]) -> dict[int, Program]:
-        how = self._poison()
-        if how is None:
-            return dict(programs)
-        return {s: poisoned(p, how, self._rng) for s, p in programs.items()}
-
-    def _fill_twins(self) -> None:
-        for name in self.learner.candidates:
-            if name in self._twins:
-                self._load(name, self._published(self.learner.programs(name)))
-        for name, policy in self._hand_written.items():
-            self._load(name, self._guarded(policy.current()))
+    def _refresh_twins(self, *, accept: bool) -> None:
+        for name, programs in self._offers.refresh(accept=accept).items():
+            self._load(name, programs)
 
     def _load(self, name: str, programs: Mapping[int, Program]) -> None:
         for program in programs.values():
@@ -318,39 +285,38 @@ class LfsSystem:
     def _recommend(self) -> None:
         self._windows += 1
         if self._windows % self.options.refresh == 0:
-            self._fill_twins()
             self._recommend_placement()
         self._recommend_victim()
 
     def _recommend_placement(self) -> None:
         expiry = self.now + self.capacity // 2
+        steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
+        self._refresh_twins(accept=not steered)
         proposal = self.learner.propose(self.now, expiry)
         if proposal is not None:
-            self._in_force = dict(proposal.programs)
-            self._acting = self._twin_of(proposal.candidate, proposal.programs)
+            bandit = proposal.candidate == "bandit"
+            self._acting = (
+                self._offers.policy_of(proposal.programs) if bandit else proposal.candidate
+            )
             self._version = (proposal.model_id, proposal.model_version)
         elif self.learner.champion is None:
             self._acting = None
-        if self._acting is not None:
-            programs = self._published(self._in_force)
-            steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
-            if not steered:
-                self.canary.forget()
-            if self.options.canary and self.canary.refuses(programs):
-                if self.canary.refused_in_a_row >= REFUSALS:
-                    self.placement.set_mode(Mode.EMERGENCY, Reason.REJECTS, self.now)
-                return
-            for program in programs.values():
-                self._submit(self.placement, Kind.PROGRAM, expiry, program=program)
-            self._mirror(programs if steered else None)
+        if self._acting is None or self._refuse(self._acting):
+            return
+        programs = self._offers.programs(self._acting)
+        for program in programs.values():
+            self._submit(self.placement, Kind.PROGRAM, expiry, program=program)
+        self._mirror(programs if steered else None)
 
-    def _twin_of(self, candidate: str, programs: Mapping[int, Program]) -> str:
-        if candidate != "bandit":
-            return candidate
-        for name, policy in self._hand_written.items():
-            if dict(policy.current()) == dict(programs):
-                return name
-        return next(iter(self._hand_written))
+    def _refuse(self, acting: str) -> bool:
+        """Whether the update may not act; too many in a row are an emergency."""
+        if not self.options.canary or not self._offers.refused(acting):
+            self._refusals = 0
+            return False
+        self._refusals += 1
+        if self._refusals >= REFUSALS:
+            self.placement.set_mode(Mode.EMERGENCY, Reason.REJECTS, self.now)
+        return True
 
     def _mirror(self, programs: Mapping[int, Program] | None) -> None:
         """Let the victim policies' twins place blocks as the main store does."""

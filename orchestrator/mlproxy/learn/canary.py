@@ -1,11 +1,10 @@
 """A check of every update before it acts: does it still tell short from long?
 
 Measured cost decides who is trusted, but it comes late: what a program spoils
-today is paid when the blocks are cleaned. So a program that is to replace one
-that acts is first run over the latest labels, as both would have decided. One
-that orders them far worse than its predecessor, on the same labels, is refused;
-the predecessor stays. How well the predecessor does in itself does not matter:
-low predictability is no reason to fall back (docs/reference/arbitration.md).
+today is paid when the blocks are cleaned. So an update of a model is first run
+over the latest labels, beside that model's last one. If it orders them far
+worse, on the same labels, it is refused; its predecessor stays. How well the
+predecessor does in itself does not matter: low predictability is no reason to fall back (docs/reference/arbitration.md).
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Canary:
             that are not numbered so.
 
     >>> canary = Canary(nr_features=1)
-    >>> canary.refuses({})
+    >>> canary.refuses("htr", {}, accept=False)
     False
     """
 
@@ -62,8 +61,7 @@ class Canary:
         self._ranks = ranks
         self._rows: dict[int, _Rows] = {}
         self._labels: dict[int, npt.NDArray[np.float64]] = {}
-        self._accepted: dict[int, Program] = {}
-        self.refused_in_a_row = 0
+        self._accepted: dict[str, dict[int, Program]] = {}
 
     def observe(self, records: npt.NDArray[np.void]) -> None:
         """Keep the latest LABEL records; others are ignored."""
@@ -78,28 +76,27 @@ class Canary:
             self._rows[stream] = rows[-self._window :]
             self._labels[stream] = costs[-self._window :]
 
-    def forget(self) -> None:
-        """Accept whatever comes next: nothing acts, so nothing is replaced."""
-        self._accepted = {}
-        self.refused_in_a_row = 0
+    def refuses(self, name: str, programs: Mapping[int, Program], *, accept: bool) -> bool:
+        """Judge an update (stream -> program); if it passes, the next one is judged by it.
 
-    def refuses(self, programs: Mapping[int, Program]) -> bool:
-        """Judge an update (stream -> program); if it passes, it is the predecessor from now on."""
+        Args:
+            name: of the candidate; each is compared with its own last update.
+            programs: the update.
+            accept: let it pass whatever it does.
+        """
+        accepted = self._accepted.setdefault(name, {})
         before = after = 0.0
         judged = 0
         for stream, program in programs.items():
-            old = self._accepted.get(stream)
-            if old is None or len(self._labels.get(stream, ())) < self._least:
+            old = accepted.get(stream)
+            if accept or old is None or len(self._labels.get(stream, ())) < self._least:
                 continue
             judged += 1
             before += self._order(stream, old)
             after += self._order(stream, program)
         bad = judged > 0 and before > self._floor * judged and after < self._tolerance * before
-        if bad:
-            self.refused_in_a_row += 1
-        else:
-            self.refused_in_a_row = 0
-            self._accepted.update(programs)
+        if not bad:
+            accepted.update(programs)
         return bad
 
     def _order(self, stream: int, program: Program) -> float:

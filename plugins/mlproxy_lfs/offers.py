@@ -1,0 +1,121 @@
+"""What each candidate offers for the placement decision, and whether that may act."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mlproxy.learn import Canary, Learner, Policy
+from mlproxy.proxy import Program, RecordType, eval_program
+from mlproxy_lfs import policies
+from mlproxy_lfs.engine import Feature
+from mlproxy_lfs.poison import Poison, poisoned
+
+__all__ = ("Offers",)
+
+NR_FEATURES = len(Feature)
+STREAMS = (policies.USER, policies.GC)
+RECENT = 1024
+LOPSIDED = 0.98
+"""A program that puts so many recent blocks into one class separates nothing yet."""
+
+Programs = dict[int, Program]
+
+
+class Offers:
+    """Programs for both streams, per candidate and hand-written policy.
+
+    A model that has not seen enough of a stream to separate it offers SepBIT's
+    program there. Every offer is compared with the last one of the same candidate
+    on the latest labels (`mlproxy.learn.Canary`).
+
+    Args:
+        learner: of the candidates.
+        hand_written: the bandit's policies, each an offer of its own.
+        sepbit_life: SepBIT's mean segment lifespan now, in block writes.
+        poison: how all offers are to be made wrong now, for demonstrations.
+        rng: for the poison.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        hand_written: Sequence[Policy],
+        *,
+        sepbit_life: Callable[[], int],
+        poison: Callable[[], Poison | None],
+        rng: random.Random,
+    ) -> None:
+        self._learner = learner
+        self._hand_written = {policy.name: policy for policy in hand_written}
+        self._sepbit_life = sepbit_life
+        self._poison = poison
+        self._rng = rng
+        self._canary = Canary(NR_FEATURES, ranks=policies.log_order)
+        self._recent = {stream: np.zeros((0, NR_FEATURES), np.int32) for stream in STREAMS}
+        self._programs: dict[str, Programs] = {}
+        self._refused: set[str] = set()
+
+    def observe(self, records: npt.NDArray[np.void]) -> None:
+        """Keep what the checks need of the ring's records: samples and labels."""
+        self._canary.observe(records)
+        samples = records[records["type"] == RecordType.SAMPLE]
+        for stream in STREAMS:
+            rows = samples["features"][samples["stream"] == stream, :NR_FEATURES]
+            self._recent[stream] = np.concatenate([self._recent[stream], rows])[-RECENT:]
+
+    def refresh(self, *, accept: bool) -> Mapping[str, Programs]:
+        """Make all offers anew.
+
+        Args:
+            accept: nothing acts that could be replaced by something worse, so
+                every offer becomes what the next one is compared with.
+
+        Returns:
+            Programs by stream, per candidate and policy.
+        """
+        names = [n for n in self._learner.candidates if n != "bandit"]
+        self._programs = {n: self._whole(self._learner.programs(n)) for n in names}
+        self._programs.update((n, dict(p.current())) for n, p in self._hand_written.items())
+        how = self._poison()
+        if how is not None:
+            self._programs = {
+                name: {s: poisoned(p, how, self._rng) for s, p in programs.items()}
+                for name, programs in self._programs.items()
+            }
+        self._refused = {
+            name
+            for name, programs in self._programs.items()
+            if self._canary.refuses(name, programs, accept=accept)
+        }
+        return self._programs
+
+    def programs(self, name: str) -> Programs:
+        """The present offer of one candidate or policy."""
+        return self._programs[name]
+
+    def refused(self, name: str) -> bool:
+        """Whether the present offer orders recent labels far worse than the last accepted one."""
+        return name in self._refused
+
+    def policy_of(self, programs: Mapping[int, Program]) -> str:
+        """Name of the hand-written policy that has these programs."""
+        for name, policy in self._hand_written.items():
+            if dict(policy.current()) == dict(programs):
+                return name
+        return next(iter(self._hand_written))
+
+    def _whole(self, programs: Mapping[int, Program]) -> Programs:
+        whole = policies.sepbit(self._sepbit_life())
+        whole.update((s, p) for s, p in programs.items() if self._separates(p))
+        return whole
+
+    def _separates(self, program: Program) -> bool:
+        rows = self._recent[program.stream]
+        if not len(rows):
+            return False
+        actions = eval_program(program, np.ascontiguousarray(rows))
+        return bool(np.unique(actions, return_counts=True)[1].max() < LOPSIDED * len(rows))
