@@ -18,13 +18,15 @@ __all__ = ("DEMO", "acts", "conclude")
 TITLES = {
     "learn": "models learn on a recorded multi-tenant stream",
     "uniform": "uniform random writes: nothing can be learned",
-    "turncoat": "a model of cleaning turns bad while it is trusted",
+    "turncoat": "models turn bad while they are trusted",
     "poisoned": "models that are poisoned from the start",
 }
-LEADS = {"learn": PLACEMENT, "uniform": PLACEMENT, "turncoat": VICTIM, "poisoned": PLACEMENT}
+LEADS = {"learn": PLACEMENT, "uniform": PLACEMENT, "turncoat": PLACEMENT, "poisoned": PLACEMENT}
 """The proxy that an act is about."""
 UNIFORM_LIMIT = 1.01
 TURNCOAT_LIMIT = 1.10
+TURNCOAT_WITHIN = 0.25
+"""Capacities after which a model that turned bad must have lost its trust."""
 POISONED_LIMIT = 1.03
 TURNS_BAD_AT = 5.0
 SMALL: Literal[128] = 128
@@ -40,9 +42,9 @@ def acts(quick: bool) -> dict[str, LfsOptions]:
             segment_blocks=256 if quick else 512,
         ),
         "turncoat": LfsOptions(
-            workload="uniform",
+            workload="hot-cold",
             capacities=8,
-            poison="inverted",
+            poison="myopic",
             poison_at=TURNS_BAD_AT,
             segment_blocks=SMALL,
         ),
@@ -141,9 +143,9 @@ def _turncoat(result: ActResult) -> Verdict:
     text = (
         f"{event.proxy} lost its trust {after:.2f} capacities after the models had turned bad, "
         f"by {event.reason}; since then the store cost {cost:.3f} of the default's, over all "
-        f"{ratio:.3f} (limit {TURNCOAT_LIMIT:g})"
+        f"{ratio:.3f} (limits {TURNCOAT_WITHIN:g} capacities and {TURNCOAT_LIMIT:g})"
     )
-    held = ratio <= TURNCOAT_LIMIT and cost <= TURNCOAT_LIMIT
+    held = ratio <= TURNCOAT_LIMIT and cost <= TURNCOAT_LIMIT and after <= TURNCOAT_WITHIN
     return Verdict("turncoat", held, text)
 
 

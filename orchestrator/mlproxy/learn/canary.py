@@ -4,7 +4,8 @@ Measured cost decides who is trusted, but it comes late: what a program spoils
 today is paid when the blocks are cleaned. So an update of a model is first run
 over the latest labels, beside that model's last one. If it orders them far
 worse, on the same labels, it is refused; its predecessor stays. How well the
-predecessor does in itself does not matter: low predictability is no reason to fall back (docs/reference/arbitration.md).
+predecessor does in itself does not matter: low predictability is no reason to
+fall back (docs/reference/arbitration.md).
 """
 
 from __future__ import annotations
