@@ -42,10 +42,10 @@ __all__ = ("MODELS", "Plan", "Result", "measure", "run_bench", "table")
 
 Programs = Mapping[int, Program]
 
-MODELS = ("same", "sepbit", "random", "one-log", "shuffle")
-"""`same` does what the default does, in logs of its own; `sepbit` is SepBIT; `random` is SepBIT
-with its classes drawn anew at each publication; `one-log` separates nothing; `shuffle` spreads
-blocks of like lifetime over three logs, and relocated ones among new ones."""
+MODELS = ("same", "sepbit", "inverted", "random", "one-log", "shuffle")
+"""`same` does what the default does, in logs of its own; `sepbit` is SepBIT, `inverted` has its
+classes turned round, `random` has them drawn anew at each publication; `one-log` separates nothing;
+`shuffle` spreads blocks of like lifetime over three logs, and relocated ones among new ones."""
 WARM = 3
 """Capacities before costs are counted."""
 REFRESH = 0.1
