@@ -32,7 +32,7 @@ _TARGETS: Final = {
     "poison_flip_trusted": ("runs that were trusted when the model turned bad", ""),
     "poison_flip_still_trusted": ("of them still trusted at the end", "0"),
     "poison_flip_out_after_max": ("capacities written until out of trusted, worst", "at most 0.25"),
-    "poison_blind": ("the same, random, without the check of updates", ""),
+    "poison_blind": ("shuffled while trusted, without the check of updates", ""),
     "aa_promotion_rate": ("A/A runs that were promoted", "at most aa_limit"),
     "aa_limit": ("the configured false-promotion rate", ""),
     "oracle_gap_closed": ("share of the way to clairvoyant placement", ""),

@@ -27,7 +27,6 @@ from mlproxy.proxy import (
     Kind,
     Mode,
     Program,
-    ProgramNode,
     ProxyConfig,
     Reason,
     Recommendation,
@@ -35,24 +34,23 @@ from mlproxy.proxy import (
 )
 from mlproxy_lfs import policies
 from mlproxy_lfs.engine import LOGS, Engine, Feature, Geometry, Placement, StoreStats
-from mlproxy_lfs.poison import Poison, poisoned
+from mlproxy_lfs.poison import Poison, comb, poisoned
 from mlproxy_lfs.workloads import load_workload
 
 __all__ = ("MODELS", "Plan", "Result", "measure", "run_bench", "table")
 
 Programs = Mapping[int, Program]
 
-MODELS = ("same", "sepbit", "random", "one-log", "shuffle")
-"""`same` does what the default does, in logs of its own; `sepbit` is SepBIT; `random` is SepBIT
-with its classes drawn anew at each publication; `one-log` separates nothing; `shuffle` spreads
-blocks of like lifetime over three logs, and relocated ones among new ones."""
+MODELS = ("same", "sepbit", "inverted", "random", "one-log", "shuffle")
+"""`same` does what the default does, in logs of its own; `sepbit` is SepBIT, `inverted` has its
+classes turned round, `random` has them drawn anew at each publication; `one-log` separates nothing;
+`shuffle` spreads blocks of like lifetime over three logs, and relocated ones among new ones."""
 WARM = 3
 """Capacities before costs are counted."""
 REFRESH = 0.1
 """Capacities between two publications of a model."""
 SURE = 0.02
 """Smaller true effects have no sign that could be right or wrong."""
-COMB_STEP, COMB_TEETH = 4, 80
 TWIN_SHARE = 8
 TWINS = 6
 
@@ -95,25 +93,6 @@ class Result:
     harm: Mapping[int, tuple[float, ...]]
 
 
-def _comb(stream: int, feature: Feature, actions: Sequence[int]) -> Program:
-    """A balanced tree that deals values of a feature (sixteenths of log2) out to `actions`."""
-    nodes: list[ProgramNode] = []
-
-    def build(low: int, high: int) -> int:
-        at = len(nodes)
-        if low == high:
-            nodes.append(ProgramNode(-1, actions[low % len(actions)], confidence=1000))
-            return at
-        nodes.append(ProgramNode(-1, 0))
-        middle = (low + high) // 2
-        left, right = build(low, middle), build(middle + 1, high)
-        nodes[at] = ProgramNode(feature, middle * COMB_STEP, left, right)
-        return at
-
-    build(0, COMB_TEETH)
-    return Program(tuple(nodes), nr_features=len(Feature), stream=stream)
-
-
 def _programs(model: str, life: int, rng: random.Random) -> Programs:
     honest = policies.sepbit(life)
     match model:
@@ -122,10 +101,7 @@ def _programs(model: str, life: int, rng: random.Random) -> Programs:
         case "sepbit":
             return honest
         case "shuffle":
-            return {
-                policies.USER: _comb(policies.USER, Feature.LIFE, (0, 1, 2)),
-                policies.GC: _comb(policies.GC, Feature.AGE, (3, 4, 5)),
-            }
+            return {stream: comb(stream) for stream in honest}
         case "one-log":
             return {s: poisoned(p, Poison.MYOPIC, rng) for s, p in honest.items()}
         case _:

@@ -27,7 +27,7 @@ QUICK_WORKLOADS = ("sqlite-wal", "mail", "uniform", "zipf-0.99")
 POISONS = (
     *(f"poison-{when}-{how}" for when in ("start", "flip") for how in map(str, Poison)),
     # A flip with the check of updates switched off: what the proxy's own guards do.
-    "poison-blind-random",
+    "poison-blind-shuffled",
 )
 EVERYTHING = (*POLICIES, "mlproxy", "default-short", *POISONS)
 

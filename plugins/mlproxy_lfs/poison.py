@@ -8,13 +8,15 @@ import enum
 import random
 from collections.abc import Callable
 
-from mlproxy.proxy import Program
-from mlproxy_lfs.engine import Victim
+from mlproxy.proxy import Program, ProgramNode
+from mlproxy_lfs.engine import Feature, Victim
 from mlproxy_lfs.policies import constant
 
-__all__ = ("Poison", "poisoned", "poisoned_victim")
+__all__ = ("Poison", "comb", "poisoned", "poisoned_victim")
 
 CLASSES = 3
+COMB_TEETH, COMB_STEP = 80, 4
+"""Sixteenths of log2 that go to one log."""
 
 
 class Poison(enum.StrEnum):
@@ -26,11 +28,36 @@ class Poison(enum.StrEnum):
             the coldest join the hottest new ones; the victim policy that measured worst.
             (Turning both streams round would only rename the logs.)
         MYOPIC: what is cheapest now: one log for everything, greedy victims.
+        SHUFFLED: neighbouring lifetimes are dealt out to three logs in turn, new and
+            relocated blocks alike; the victim policy that measured worst. Of the four
+            this one does harm on every stream (docs/explanation/credit-in-a-shared-pool.md).
     """
 
     RANDOM = "random"
     INVERTED = "inverted"
     MYOPIC = "myopic"
+    SHUFFLED = "shuffled"
+
+
+def comb(stream: int) -> Program:
+    """A balanced tree that deals lifetimes (GC: ages) out to the logs 0, 1, 2 in turn."""
+    feature = Feature.AGE if stream else Feature.LIFE
+    first = CLASSES if stream else 0
+    nodes: list[ProgramNode] = []
+
+    def build(low: int, high: int) -> int:
+        at = len(nodes)
+        if low == high:
+            nodes.append(ProgramNode(-1, first + low % CLASSES, confidence=1000))
+            return at
+        nodes.append(ProgramNode(-1, 0))
+        middle = (low + high) // 2
+        left, right = build(low, middle), build(middle + 1, high)
+        nodes[at] = ProgramNode(feature, middle * COMB_STEP, left, right)
+        return at
+
+    build(0, COMB_TEETH)
+    return Program(tuple(nodes), nr_features=len(Feature), stream=stream)
 
 
 def _actions(program: Program, action: Callable[[int], int]) -> Program:
@@ -55,6 +82,8 @@ def poisoned(program: Program, how: Poison, rng: random.Random) -> Program:
     gc = program.stream != 0
     if how is Poison.MYOPIC:
         return constant(program.stream, CLASSES if gc else 0)
+    if how is Poison.SHUFFLED:
+        return comb(program.stream)
     if how is Poison.RANDOM:
         return _actions(program, lambda _class: rng.randrange(CLASSES))
     # GC action a is log 3 + a; 5, 4, 3 are logs 2, 1, 0 of the new blocks.
@@ -65,4 +94,4 @@ def poisoned_victim(how: Poison, worst: Victim, rng: random.Random) -> Victim:
     """Return the victim policy that the poisoned model recommends."""
     if how is Poison.MYOPIC:
         return Victim.GREEDY
-    return worst if how is Poison.INVERTED else rng.choice(list(Victim))
+    return worst if how in (Poison.INVERTED, Poison.SHUFFLED) else rng.choice(list(Victim))

@@ -40,11 +40,11 @@ def run(steered):
 
 
 def test_the_same_seed_gives_the_same_run_window_by_window():
-    first, second = (system(labels=300) for _ in range(2))
+    first, second = (system(labels=300, capacities=3) for _ in range(2))
     one, other = run(first), run(second)
     assert one == other
-    assert len(one[0]) == 4 * 50 + 2
-    different = run(system(labels=300, seed=2))
+    assert len(one[0]) == 3 * 50 + 2
+    different = run(system(labels=300, capacities=3, seed=2))
     assert different[0] != one[0]
 
 
@@ -101,7 +101,7 @@ def test_without_a_win_the_steered_store_is_the_default_store():
 
 @pytest.mark.parametrize("poison", list(Poison))
 def test_poisoned_from_the_start_never_leaves_learning(poison):
-    steered = system(labels=300, capacities=6, poison=poison)
+    steered = system(labels=300, capacities=5, poison=poison)
     windows, events = run(steered)
     for proxy in (PLACEMENT, VICTIM):
         assert {w.modes[proxy] for w in windows} <= {Mode.LEARNING, Mode.EMERGENCY}
