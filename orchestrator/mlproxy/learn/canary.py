@@ -3,7 +3,8 @@
 Measured cost decides who is trusted, but it comes late: what a program spoils
 today is paid when the blocks are cleaned. So an update of a model is first run
 over the latest labels, beside that model's last one. If it orders them far
-worse, on the same labels, it is refused; its predecessor stays. How well the
+worse, or decides most of them otherwise without ordering them better, it is
+refused; its predecessor stays. How well the
 predecessor does in itself does not matter: low predictability is no reason to
 fall back (docs/reference/arbitration.md).
 """
@@ -38,6 +39,8 @@ class Canary:
         tolerance: an update is refused when its correlation with the labels, in
             the mean over the streams, is below this share of its predecessor's.
         floor: a predecessor's correlation below this says nothing.
+        agreement: an update that agrees with its predecessor on less than this share
+            of the labelled decisions must order the labels better.
         ranks: (stream, actions) -> actions in the order of the label, for actions
             that are not numbered so.
 
@@ -54,11 +57,13 @@ class Canary:
         least: int = 64,
         tolerance: float = 0.5,
         floor: float = 0.1,
+        agreement: float = 0.5,
         ranks: _Ranks = _as_they_are,
     ) -> None:
         self._nr_features = nr_features
         self._window, self._least = window, least
         self._tolerance, self._floor = tolerance, floor
+        self._agreement = agreement
         self._ranks = ranks
         self._rows: dict[int, _Rows] = {}
         self._labels: dict[int, npt.NDArray[np.float64]] = {}
@@ -86,23 +91,28 @@ class Canary:
             accept: let it pass whatever it does.
         """
         accepted = self._accepted.setdefault(name, {})
-        before = after = 0.0
+        before = after = agreed = 0.0
         judged = 0
         for stream, program in programs.items():
             old = accepted.get(stream)
             if accept or old is None or len(self._labels.get(stream, ())) < self._least:
                 continue
             judged += 1
-            before += self._order(stream, old)
-            after += self._order(stream, program)
-        bad = judged > 0 and before > self._floor * judged and after < self._tolerance * before
+            rows = self._rows[stream]
+            was, now = eval_program(old, rows), eval_program(program, rows)
+            before += self._order(stream, was)
+            after += self._order(stream, now)
+            agreed += float(np.mean(was == now))
+        worse = before > self._floor * judged and after < self._tolerance * before
+        other = agreed < self._agreement * judged and after < before
+        bad = judged > 0 and (worse or other)
         if not bad:
             accepted.update(programs)
         return bad
 
-    def _order(self, stream: int, program: Program) -> float:
-        """Correlation of the program's actions with the labels; 0 when either is constant."""
-        actions = self._ranks(stream, eval_program(program, self._rows[stream]))
+    def _order(self, stream: int, decided: npt.NDArray[np.int32]) -> float:
+        """Correlation of actions with the labels; 0 when either is constant."""
+        actions = self._ranks(stream, decided)
         labels = self._labels[stream]
         if np.ptp(actions) == 0 or np.ptp(labels) == 0:
             return 0.0
