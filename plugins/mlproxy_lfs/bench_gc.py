@@ -224,6 +224,13 @@ def _poison(table: Table) -> dict[str, Any]:
         if row.trusted_at_flip and "-blind-" not in row.policy
     ]
     after = [r.out_after for r in flips if r.out_after is not None]
+    found["poison_flip_out_after_by_kind"] = {
+        kind: max(
+            (r.out_after for r in flips if r.out_after is not None and r.policy.endswith(kind)),
+            default=None,
+        )
+        for kind in map(str, Poison)
+    }
     found["poison_flip_trusted"] = len(flips)
     found["poison_flip_still_trusted"] = sum(r.out_after is None for r in flips)
     found["poison_flip_out_after_max"] = max(after, default=None)

@@ -80,35 +80,39 @@ class TestPoison:
             assert logs == {0}
 
     @pytest.mark.parametrize("make", [policies.age_split, policies.tenant_split])
-    def test_inverted_turns_the_classes_round(self, make):
-        program = make(CAPACITY)[policies.GC]
-        wrong = poisoned(program, Poison.INVERTED, random.Random(1))
+    def test_inverted_puts_the_coldest_relocated_blocks_where_the_hottest_new_ones_go(self, make):
+        programs = make(CAPACITY)
+        wrong = poisoned(programs[policies.GC], Poison.INVERTED, random.Random(1))
         check_program(wrong)
-        right = eval_program(program, random_rows())
+        right = eval_program(programs[policies.GC], random_rows())
         assert set(right) == {0, 1, 2}
-        assert (eval_program(wrong, random_rows()) == 2 - right).all()
+        logs = (3 + eval_program(wrong, random_rows())) % 6
+        assert (logs == 2 - right).all()
+        user = programs[policies.USER]
+        assert poisoned(user, Poison.INVERTED, random.Random(1)) == user
 
-    def test_inverted_sums_turn_round_too(self):
-        def tree(*values):
-            return [
-                ProgramNode(0, 100, 1, 2),
-                *(ProgramNode(-1, v, confidence=1000) for v in values),
-            ]
-
-        def shifted(nodes, by):
-            return [
-                n if n.feature < 0 else ProgramNode(1, n.value, n.left + by, n.right + by)
-                for n in nodes
-            ]
-
-        nodes = (*tree(10, 40), *shifted(tree(5, 25), 3))
-        program = Program(nodes, roots=(0, 3), nr_features=len(Feature), cuts=(20, 50))
+    def test_inverted_classes_of_cuts_turn_round_too(self):
+        nodes = (
+            ProgramNode(0, 100, 1, 2),
+            ProgramNode(-1, 10, confidence=1000),
+            ProgramNode(-1, 90, confidence=1000),
+        )
+        program = Program(nodes, nr_features=len(Feature), cuts=(20, 50), stream=policies.GC)
         right = eval_program(program, random_rows())
         wrong = poisoned(program, Poison.INVERTED, random.Random(1))
         check_program(wrong)
-        assert set(right) == {0, 1, 2}
-        assert (eval_program(wrong, random_rows()) == 2 - right).all()
-        assert (random_rows()[:, 0] > 100).any()
+        assert set(right) == {0, 2}
+        assert ((3 + eval_program(wrong, random_rows())) % 6 == 2 - right).all()
+
+    def test_shuffled_deals_neighbouring_lifetimes_out_to_three_logs(self):
+        for stream, feature in ((policies.USER, Feature.LIFE), (policies.GC, Feature.AGE)):
+            rows = np.zeros((300, len(Feature)), np.int32)
+            rows[:, feature] = np.arange(300)
+            program = poisoned(policies.constant(stream, 0), Poison.SHUFFLED, random.Random(1))
+            check_program(program)
+            logs = (3 * stream + eval_program(program, rows)) % 6
+            assert np.bincount(logs, minlength=3).tolist() == pytest.approx([100] * 3, abs=8)
+            assert (np.diff(logs) != 0).sum() > 60
 
     def test_random_draws_anew_each_time_but_the_seed_decides(self):
         program = policies.tenant_split(CAPACITY)[policies.USER]
