@@ -71,7 +71,7 @@ class LfsOptions(Section):
         allow_inf_nan=False,
         description="how fast is written; 0: as fast as it goes, which keeps one processor busy",
     )
-    poison: Literal["random", "inverted", "myopic"] | None = Field(
+    poison: Literal["random", "inverted", "myopic", "shuffled"] | None = Field(
         default=None,
         description="for demonstrations: make every model wrong in this way",
         examples=["inverted"],
