@@ -154,7 +154,7 @@ class LfsSystem:
         self._windows = 0
         self._refusals = 0
         self._acting: str | None = None
-        self._recommended_victim: Victim | None = None
+        self._victim_twin: str | None = None
         self._version = (0, 0)
         self.placement.start(0)
         self.victim.start(0)
@@ -262,9 +262,8 @@ class LfsSystem:
             self.victim_learner.observe_costs(
                 {DEFAULT: reference, "bandit": costs[name]}, policies={"bandit": name}
             )
-        acting = self._recommended_victim
-        if acting is not None and acting.name.lower() in costs:
-            cost = costs[acting.name.lower()]
+        if self._victim_twin is not None:
+            cost = costs[self._victim_twin]
             self.victim.report_twin(_fixed(reference), _fixed(cost), self.now)
 
     # -- what is recommended ---------------------------------------------------
@@ -331,15 +330,19 @@ class LfsSystem:
         expiry = self.now + self.capacity // 2
         proposal = self.victim_learner.propose(self.now, expiry)
         if proposal is not None:
-            self._recommended_victim = Victim(proposal.programs[0].nodes[0].value)
+            self._victim_twin = Victim(proposal.programs[0].nodes[0].value).name.lower()
         elif self.victim_learner.champion is None:
-            self._recommended_victim = None
+            self._victim_twin = None
+        if self._victim_twin is None:
+            return
+        victim = Victim[self._victim_twin.upper()]
         how = self._poison()
-        if how is not None and self._victim_costs:
+        if how is not None:
             worst = max(self._victim_costs, key=lambda name: self._victim_costs[name])
-            self._recommended_victim = poisoned_victim(how, Victim[worst.upper()], self._rng)
-        if self._recommended_victim is not None:
-            self._submit(self.victim, Kind.CHOICE, expiry, value=int(self._recommended_victim))
+            victim = poisoned_victim(how, Victim[worst.upper()], self._rng)
+            # What is recommended is what its twin runs, wrong or not.
+            self.engine.set_victim(self._twins[self._victim_twin], victim)
+        self._submit(self.victim, Kind.CHOICE, expiry, value=int(victim))
 
     def _submit(self, proxy: InProcessProxy, kind: Kind, expiry: int, **what: Any) -> None:
         self._seq += 1
