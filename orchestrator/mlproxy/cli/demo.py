@@ -28,7 +28,13 @@ REPORT = "demo-report.html"
 @click.command(name="demo")
 @config_options
 @json_option
-@click.option("--seed", type=click.IntRange(0, 2**31), default=1, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31),
+    default=1,
+    show_default=True,
+    help="Of streams, models and trials.",
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
