@@ -86,11 +86,6 @@ class ActResult:
     load_seconds: float = 0.0
 
 
-def _amplification(after: StoreStats, before: StoreStats | None = None) -> float:
-    user, moved = after.since(before) if before is not None else (after.user, after.moved)
-    return 1.0 + moved / user if user else 1.0
-
-
 class _Play:
     """The stores of one act, window by window."""
 
@@ -137,8 +132,6 @@ class _Play:
         if self._windows % POINT == 0:
             self._draw()
         after, events = self.events.take()
-        if self.system.done:
-            events += self.events.last()
         for event in events:
             if isinstance(event, ModeEvent):
                 self.result.modes.setdefault(event.proxy, []).append(event)
@@ -149,7 +142,7 @@ class _Play:
     def _draw(self) -> None:
         now, at = self.stats(), float(self.system.now)
         for name, stats in now.items():
-            point = (at, _amplification(stats, self._point[name]))
+            point = (at, stats.amplification(self._point[name]))
             self.result.curves.setdefault(name, []).append(point)
         self._point = now
         for name, costs in self._twins.items():
@@ -164,11 +157,11 @@ class _Play:
         """Add everything up."""
         result, now = self.result, self.stats()
         result.written = now["mlproxy"].user
-        result.whole = {name: _amplification(stats) for name, stats in now.items()}
+        result.whole = {name: stats.amplification() for name, stats in now.items()}
         for key, into in (("late", result.late), ("poison", result.since_poison)):
             if key in self._marks:
                 marked = self._marks[key]
-                into.update({n: _amplification(s, marked[n]) for n, s in now.items()})
+                into.update({n: s.amplification(marked[n]) for n, s in now.items()})
         acted = now["mlproxy"].user_by_arm
         result.model_share = acted[1] / max(1, sum(acted))
         for name, snapshot in after.items():

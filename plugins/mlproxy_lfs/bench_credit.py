@@ -33,7 +33,7 @@ from mlproxy.proxy import (
     Trial,
 )
 from mlproxy_lfs import policies
-from mlproxy_lfs.engine import LOGS, Engine, Feature, Geometry, Placement, StoreStats
+from mlproxy_lfs.engine import LOGS, Engine, Feature, Geometry, Placement
 from mlproxy_lfs.poison import Poison, comb, poisoned
 from mlproxy_lfs.workloads import load_workload
 
@@ -106,11 +106,6 @@ def _programs(model: str, life: int, rng: random.Random) -> Programs:
             return {s: poisoned(p, Poison.MYOPIC, rng) for s, p in honest.items()}
         case _:
             return {s: poisoned(p, Poison(model), rng) for s, p in honest.items()}
-
-
-def _cost(after: StoreStats, before: StoreStats) -> float:
-    user, moved = after.since(before)
-    return 1 + moved / user
 
 
 def _steps(plan: Plan) -> list[int]:
@@ -186,7 +181,9 @@ def _whole(
         engine.run(until)
         if until <= WARM * plan.geometry.capacity:
             before = [engine.stats(store) for store in stores]
-    costs = [_cost(engine.stats(store), mark) for store, mark in zip(stores, before, strict=True)]
+    costs = [
+        engine.stats(store).amplification(mark) for store, mark in zip(stores, before, strict=True)
+    ]
     ratios = [m / d for d, m in zip(costs[::2], costs[1::2], strict=True)]
     return costs[0], costs[1], tuple(ratios[1:])
 
@@ -219,7 +216,7 @@ def _pool(
         / (after.user_by_arm[arm] - before.user_by_arm[arm])
         for arm in (0, 1)
     )
-    return model / default, _cost(after, before)
+    return model / default, after.amplification(before)
 
 
 def _config(plan: Plan, share: int, salt: int) -> ProxyConfig:

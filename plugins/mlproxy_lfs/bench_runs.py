@@ -107,8 +107,8 @@ class _Marks:
 
     def amplification(self) -> tuple[float, float]:
         end = self._engine.stats(self._store)
-        pairs = [end.since(mark) for mark in self._marks]
-        return tuple(1 + moved / user if user else 1.0 for user, moved in pairs)  # type: ignore[return-value]
+        whole, warm = (end.amplification(mark) for mark in self._marks)
+        return whole, warm
 
 
 def _policy(job: Job, workload: Workload, name: str, capacities: int) -> Row:

@@ -130,6 +130,11 @@ class StoreStats:
         """(user writes, moved blocks) since an earlier state."""
         return self.user - before.user, self.moved - before.moved
 
+    def amplification(self, before: StoreStats | None = None) -> float:
+        """Blocks written per user block, since an earlier state or since the beginning."""
+        user, moved = (self.user, self.moved) if before is None else self.since(before)
+        return 1.0 + moved / user if user else 1.0
+
 
 class Engine:
     """A workload running through stores.

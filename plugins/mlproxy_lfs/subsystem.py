@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from mlproxy import StepResult, SubsystemContext
-from mlproxy.app.report import mode_event, word
 from mlproxy.events.types import FeedEvent, ModeEvent
 from mlproxy.proxy import Proxy, Snapshot
 from mlproxy_lfs.decisions import COST_UNIT, PLACEMENT, VICTIM, VICTIM_CHOICES
@@ -112,7 +111,6 @@ class StepEvents:
 
     def __init__(self, system: LfsSystem) -> None:
         self._system = system
-        self._before = self._after = self.snapshots()
         self._changes = dict.fromkeys(PROXIES, 0)
 
     def snapshots(self) -> dict[str, Snapshot]:
@@ -122,19 +120,11 @@ class StepEvents:
 
     def take(self) -> tuple[dict[str, Snapshot], list[FeedEvent]]:
         """The snapshots after the step, and the events of the step in order of their time."""
-        self._before, self._after = self._after, self.snapshots()
+        after = self.snapshots()
         events = self._modes() + self._system.learner.take_events()
         events += self._system.victim_learner.take_events()
         events.sort(key=lambda e: getattr(e, "at", 0))
-        return self._after, events
-
-    def last(self) -> list[FeedEvent]:
-        """Changes of mode that no further step will read from the rings."""
-        return [
-            mode_event(name, word(self._before[name].mode), snapshot, COST_UNITS[name])
-            for name, snapshot in self._after.items()
-            if snapshot.mode_seq > self._changes[name]
-        ]
+        return after, events
 
     def _modes(self) -> list[FeedEvent]:
         """The step's events, with the numbers that the ring's records have no room for."""

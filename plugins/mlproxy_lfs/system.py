@@ -41,7 +41,7 @@ from mlproxy_lfs.decisions import (
     victim_recipes,
     victim_spec,
 )
-from mlproxy_lfs.engine import Engine, Geometry, Placement, StoreStats, Victim
+from mlproxy_lfs.engine import Engine, Geometry, Placement, Victim
 from mlproxy_lfs.offers import Offers
 from mlproxy_lfs.poison import Poison, poisoned_victim
 from mlproxy_lfs.workloads import Workload
@@ -230,7 +230,7 @@ class LfsSystem:
         costs: dict[str, float] = {}
         for name, store in self._stores():
             stats = self.engine.stats(store)
-            costs[name] = _cost(stats, self._before[name])
+            costs[name] = stats.amplification(self._before[name])
             self._before[name] = stats
         cleaning = any(cost > 1.0 for name, cost in costs.items() if name != "main")
         if cleaning:
@@ -358,11 +358,6 @@ class LfsSystem:
             ),
             self.now,
         )
-
-
-def _cost(after: StoreStats, before: StoreStats) -> float:
-    user, moved = after.since(before)
-    return 1.0 + moved / user if user else 1.0
 
 
 def _fixed(cost: float) -> int:
