@@ -49,11 +49,15 @@ EXTENSIONS = (
         package_dir="orchestrator/mlproxy",
         cdef=(
             "kmod/uapi/mlproxy.h",
+            "kmod/uapi/mlproxy_ioctl.h",
             "kmod/core/mlproxy_core.h",
             "orchestrator/mlproxy/proxy/csrc/binding.h",
             "orchestrator/mlproxy/proxy/csrc/bench.h",
         ),
-        prelude='#include "mlproxy_core.h"\n#include "binding.h"\n#include "bench.h"',
+        prelude="".join(
+            f'#include "{header}"\n'
+            for header in ("mlproxy_ioctl.h", "mlproxy_core.h", "binding.h", "bench.h")
+        ),
         sources=_globbed("kmod/core/*.c") + _globbed("orchestrator/mlproxy/proxy/csrc/*.c"),
         include_dirs=("kmod/core", "kmod/uapi", "orchestrator/mlproxy/proxy/csrc"),
     ),
@@ -108,6 +112,7 @@ def _constant_arrays(text: str) -> str:
     values: dict[str, str] = {}
     headers = (
         "kmod/uapi/mlproxy.h",
+        "kmod/uapi/mlproxy_ioctl.h",
         "kmod/core/mlproxy_core.h",
         "plugins/mlproxy_lfs/csrc/store.h",
     )

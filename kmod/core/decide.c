@@ -34,6 +34,26 @@ static void publish_sample(struct mlp_proxy *p, __u32 stream, const __s32 *featu
 	mlp_publish(p, &rec);
 }
 
+/* Returns 0, or -EINVAL when the walker has nothing that is allowed to say. */
+static int walk(const struct mlp_proxy *p, __u32 stream, const __s32 *features,
+		__s32 default_action, struct mlp_decision *out)
+{
+	__u32 confidence = 0;
+	__s32 action;
+
+	if (p->walk(p->walk_context, stream, features, default_action, &action, &confidence) ||
+	    action < p->cfg.min || action > p->cfg.max || confidence > 1000)
+		return -EINVAL;
+	out->action = action;
+	out->confidence = confidence;
+	return 0;
+}
+
+__u32 mlp_valid(const struct mlp_proxy *p, __u32 stream, __u64 now)
+{
+	return stream < p->nr_streams && mlp_acting(p, stream, now);
+}
+
 void mlp_decide(struct mlp_proxy *p, __u32 stream, const __s32 *features,
 		__u64 unit, __s32 default_action, __u64 now,
 		struct mlp_decision *out)
@@ -48,10 +68,14 @@ void mlp_decide(struct mlp_proxy *p, __u32 stream, const __s32 *features,
 	if (mlp_arm_of(p, unit, now) == MLP_ARM_MODEL) {
 		if (mlp_likely(stream < p->nr_streams))
 			slot = mlp_acting(p, stream, now);
+		if (slot && p->walk && walk(p, stream, features, default_action, out))
+			slot = NULL;
 		if (mlp_likely(slot)) {
 			out->arm = MLP_ARM_MODEL;
 			out->model_version = slot->model_version;
-			if (p->kind == MLP_KIND_PROGRAM) {
+			if (p->walk) {
+				/* it has spoken */
+			} else if (p->kind == MLP_KIND_PROGRAM) {
 				program = mlp_slot_memory(p, stream, slot - p->slot[stream]);
 				out->action = mlp_program_eval(program, features,
 							       &out->confidence);

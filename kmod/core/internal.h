@@ -62,6 +62,8 @@ struct mlp_proxy {
 	__u64 fallbacks;
 	__u32 sample_every;
 	__u32 sample_left;
+	mlp_walk_fn walk;		/* evaluates in place of programs, or NULL */
+	void *walk_context;
 	char *slots;			/* program nodes or rank ids, two per stream */
 	__u64 slot_bytes;
 	__u32 active[MLP_MAX_STREAMS];	/* which of the two slots acts */
@@ -96,6 +98,7 @@ struct mlp_proxy {
 	__u32 model_version;
 	__u64 last_heartbeat;
 	__u64 last_seq;
+	__u32 silent;			/* mlp_silent() */
 
 	/* Outcomes. */
 	__s64 budget_used;
@@ -125,6 +128,5 @@ void mlp_evidence_reset(struct mlp_proxy *p);
 void mlp_trial_reset(struct mlp_proxy *p);
 void mlp_evidence_of(const struct mlp_proxy *p, const struct mlp_court *court,
 		     struct mlp_evidence *out);
-void mlp_count_reject(struct mlp_proxy *p, __u32 why, __u64 now);
 
 #endif /* MLPROXY_INTERNAL_H */

@@ -14,23 +14,6 @@
 
 struct mlp_proxy;	/* its size: mlp_proxy_size() */
 
-#define MLP_MAX_STREAMS		4
-
-/*
- * enum mlp_state - where the mode machine is; modes are what others see.
- * Stopped and emergency are both mode "emergency", gated and learning are both
- * mode "learning": a gated proxy gives the model no real operation yet.
- */
-enum mlp_state {
-	MLP_STATE_STOPPED	= 0,
-	MLP_STATE_EMERGENCY	= 1,
-	MLP_STATE_GATED		= 2,
-	MLP_STATE_LEARNING	= 3,
-	MLP_STATE_COLLABORATION	= 4,
-	MLP_STATE_TRUSTED	= 5,
-	MLP_STATE_NR		= 6,
-};
-
 /* enum mlp_event - what can happen to it. */
 enum mlp_event {
 	MLP_EVENT_START			= 0,
@@ -68,101 +51,6 @@ struct mlp_cell {
 	__u8 flags;		/* MLP_DO_* */
 };
 
-/**
- * struct mlp_config - what is fixed when a proxy is made. Times are in the
- * proxy's own time unit, shares and rates in parts per million (ppm), costs
- * are fixed point and lower is better.
- */
-struct mlp_config {
-	char name[MLP_NAME_LEN];
-	__u64 seed;
-	__u32 kind;			/* enum mlp_kind */
-	__u32 trial;			/* enum mlp_trial */
-	__u32 nr_features;		/* <= MLP_MAX_FEATURES */
-	__u32 nr_streams;		/* feature streams (programs side by side), 1..4 */
-	__u32 max_nodes;		/* PROGRAM: largest program; sizes the slots */
-	__u32 noise_levels;		/* noise may hang together over 2^n windows, 0..7 */
-	__s64 min;			/* VALUE, PROGRAM: range, within 32 bits; */
-	__s64 max;			/* CHOICE: 0..actions - 1; RANK: candidate ids */
-	__u32 share_learning;		/* ppm of units given to the model, 50000 */
-	__u32 share_collaboration;	/* 500000 */
-	__u32 share_trusted;		/* 950000 */
-	__u32 sample_every;		/* publish one decision in so many; 0: none */
-	__u64 epoch;			/* SWITCHBACK: length */
-	__u32 epoch_settle;		/* SWITCHBACK: ppm of an epoch not scored */
-	__u32 twin_gate;		/* 1: no real operation before a win on the twin */
-	__u32 alpha;			/* ppm: false-promotion rate */
-	__u32 alpha_demote;		/* ppm: for demotion, larger: quick to distrust */
-	__u32 min_effect;		/* ppm of the default's cost: saving worth having */
-	__u32 min_count;		/* scored pairs before any promotion */
-	__u64 dwell;			/* least time in a mode before promotion */
-	__u64 heartbeat_limit;		/* 0: no heartbeat needed */
-	__u64 max_expiry;		/* a recommendation may live so long */
-	__u32 reject_limit;		/* rejects within reject_window: emergency */
-	__u32 trip_limit;		/* emergencies until latched */
-	__u64 reject_window;
-	__u32 spike;			/* ppm above the recent default: fast guard */
-	__u32 spike_count;		/* so many scored windows in a row */
-	__s64 budget;			/* cumulative cost above the default's; 0: none */
-	__u64 cooldown;			/* emergency -> learning; doubles, up to */
-	__u64 cooldown_max;
-	__u64 reserved[4];
-};
-
-/** struct mlp_decision - what mlp_decide() says. */
-struct mlp_decision {
-	__s32 arm;		/* enum mlp_arm */
-	__s32 action;		/* what to do */
-	__u32 model_version;	/* 0: default */
-	__u32 confidence;	/* 0..1000 */
-};
-
-/** struct mlp_arm_stats - one arm of the ledger. Means are fixed point. */
-struct mlp_arm_stats {
-	__u64 count;
-	__s64 mean;
-	__s64 deviation;	/* standard deviation of a scored cost */
-};
-
-/** struct mlp_evidence - one comparison of the arms. */
-struct mlp_evidence {
-	struct mlp_arm_stats arm[2];
-	__u64 pairs;
-	__s64 saving_ppm;	/* (default - model) / default */
-	__s64 lower_ppm;	/* always-valid confidence bounds of the saving */
-	__s64 upper_ppm;
-	__s64 regret;		/* sum of (model - default) since the mode began */
-};
-
-/** struct mlp_snapshot - everything a person or a feed wants to know. */
-struct mlp_snapshot {
-	__u64 now;
-	__u32 mode;
-	__u32 reason;
-	__u64 mode_since;
-	__u32 mode_seq;
-	__u32 latched;
-	__u32 operator_hold;	/* operator asked for emergency and has not left it */
-	__u32 trips;
-	__u32 state;			/* enum mlp_state */
-	__u32 attempts;			/* tries at promotion; each spends less alpha */
-	__u64 mode_time[4];	/* time spent in each mode */
-	__u64 decisions[2];	/* by arm */
-	__u64 fallbacks;	/* model's turn, but nothing valid: default acted */
-	__u64 accepted;
-	__u64 rejected[MLP_REJECT_NR];
-	__u64 last_heartbeat;
-	__u64 last_seq;
-	__u32 model_id;
-	__u32 model_version;
-	struct mlp_evidence trial;
-	struct mlp_evidence twin;
-	__u64 ring_head;
-	__u64 ring_lost;
-	__s64 budget_used;
-	__u64 cooldown_until;
-};
-
 /* Life cycle. Memory is the caller's; sizes are fixed at build time. */
 __u64 mlp_proxy_size(void);
 __u64 mlp_ring_size(__u32 capacity);	/* meta page + records, bytes */
@@ -194,16 +82,44 @@ void mlp_report(struct mlp_proxy *p, __u32 arm, __u64 unit, __s64 cost, __u64 no
 void mlp_report_twin(struct mlp_proxy *p, __s64 cost_default, __s64 cost_model,
 		     __u64 now);
 void mlp_publish(struct mlp_proxy *p, const struct mlp_record *rec);
+/* Whether the stream has a recommendation that acts now. */
+__u32 mlp_valid(const struct mlp_proxy *p, __u32 stream, __u64 now);
+
+/*
+ * A walker evaluates in place of the submitted program, whose version and
+ * expiry still count. It returns 0 and an action, or an error: the default acts.
+ * Setting one (NULL: none) voids what was submitted before.
+ */
+typedef int (*mlp_walk_fn)(void *context, __u32 stream, const __s32 *features,
+			   __s32 default_action, __s32 *action, __u32 *confidence);
+void mlp_set_walker(struct mlp_proxy *p, mlp_walk_fn walk, void *context);
+void mlp_void(struct mlp_proxy *p);	/* no recommendation is valid any more */
 
 /* Agent and operator. */
 int mlp_submit(struct mlp_proxy *p, const void *rec, __u64 len, __u64 now);
 	/* 0 or -(enum mlp_reject) */
+/*
+ * The two halves of a submit, for callers that must not check under a lock.
+ * mlp_submit_check() returns enum mlp_reject and writes only to the slot that
+ * does not act; a reject is the caller's to count.
+ */
+struct mlp_submission {
+	struct mlp_recommendation header;
+	__u32 stream;
+};
+int mlp_submit_check(struct mlp_proxy *p, const void *rec, __u64 len, __u64 now,
+		     struct mlp_submission *out);
+void mlp_submit_commit(struct mlp_proxy *p, const struct mlp_submission *submission);
+void mlp_count_reject(struct mlp_proxy *p, __u32 why, __u64 now);
 void mlp_heartbeat(struct mlp_proxy *p, __u64 now);
+void mlp_silent(struct mlp_proxy *p, int on, __u64 now);	/* agent silent by another clock */
 void mlp_tick(struct mlp_proxy *p, __u64 now);
 int mlp_consume(struct mlp_proxy *p, __u64 upto);	/* records up to seq are read */
 void mlp_critical(struct mlp_proxy *p, int on, __u64 now);
 int mlp_set_mode(struct mlp_proxy *p, __u32 mode, __u32 reason, __u64 now);
 void mlp_operator(struct mlp_proxy *p, int emergency, __u64 now); /* off clears the latch */
+/* Somebody else has changed what the proxy writes: as if an operator had asked. */
+void mlp_override(struct mlp_proxy *p, __u64 now);
 void mlp_snapshot(const struct mlp_proxy *p, struct mlp_snapshot *out, __u64 now);
 
 /* The mode machine's table, for tests and documents. */

@@ -148,13 +148,26 @@ int mlp_start(struct mlp_proxy *p, __u64 now)
 	if (p->state != MLP_STATE_STOPPED)
 		return -EBUSY;
 	/* A new agent counts its recommendations from the beginning. */
-	memset(p->slot, 0, sizeof(p->slot));
+	mlp_void(p);
+	p->silent = 0;
 	p->last_seq = 0;
 	p->model_id = 0;
 	p->model_version = 0;
 	p->last_heartbeat = now;
 	p->attempts = 0;
 	return mlp_event(p, MLP_EVENT_START, MLP_REASON_START, now);
+}
+
+void mlp_void(struct mlp_proxy *p)
+{
+	memset(p->slot, 0, sizeof(p->slot));
+}
+
+void mlp_set_walker(struct mlp_proxy *p, mlp_walk_fn walk, void *context)
+{
+	p->walk = walk;
+	p->walk_context = context;
+	mlp_void(p);
 }
 
 int mlp_stop(struct mlp_proxy *p, __u64 now, __u32 reason)
@@ -168,8 +181,18 @@ void mlp_heartbeat(struct mlp_proxy *p, __u64 now)
 		p->last_heartbeat = now;
 }
 
+/* The proxy's clock need not be the wall's: whoever watches that one says so. */
+void mlp_silent(struct mlp_proxy *p, int on, __u64 now)
+{
+	p->silent = !!on;
+	if (on && mlp_live(p->state))
+		mlp_event(p, MLP_EVENT_HEARTBEAT, MLP_REASON_HEARTBEAT, now);
+}
+
 static int silent(const struct mlp_proxy *p, __u64 now)
 {
+	if (p->silent)
+		return 1;
 	return p->cfg.heartbeat_limit &&
 	       mlp_usub(now, p->last_heartbeat) > p->cfg.heartbeat_limit;
 }
@@ -199,6 +222,11 @@ void mlp_operator(struct mlp_proxy *p, int emergency, __u64 now)
 		  MLP_REASON_OPERATOR, now);
 }
 
+void mlp_override(struct mlp_proxy *p, __u64 now)
+{
+	mlp_event(p, MLP_EVENT_OPERATOR_ON, MLP_REASON_OPERATOR_OVERRIDE, now);
+}
+
 int mlp_set_mode(struct mlp_proxy *p, __u32 mode, __u32 reason, __u64 now)
 {
 	if (mode > MLP_MODE_TRUSTED || reason >= MLP_REASON_NR)
@@ -224,7 +252,7 @@ void mlp_snapshot(const struct mlp_proxy *p, struct mlp_snapshot *out, __u64 now
 	memcpy(out->decisions, p->decisions, sizeof(out->decisions));
 	out->fallbacks = p->fallbacks;
 	out->accepted = p->accepted;
-	memcpy(out->rejected, p->rejected, sizeof(out->rejected));
+	memcpy(out->rejected, p->rejected, sizeof(p->rejected));
 	out->last_heartbeat = p->last_heartbeat;
 	out->last_seq = p->last_seq;
 	out->model_id = p->model_id;

@@ -4,11 +4,12 @@
  * the slot that does not act, then published by flipping the stream's index.
  *
  * The bytes are copied before they are checked, so a writer that changes them
- * meanwhile gains nothing. A submit never disturbs a decision that runs: that
- * one keeps the slot it has picked. Before the *next* submit to the same
- * stream reuses that slot, every decision begun before the flip must be over:
- * in a process one thread owns the proxy; in the kernel decisions run under
- * rcu_read_lock() and submits are serialised and wait for a grace period.
+ * meanwhile gains nothing. Checking takes long and touches only the slot that
+ * does not act, so it may run beside decisions; committing is short and may
+ * not. Before the *next* check reuses the slot that acted, every decision begun
+ * before the flip must be over: in a process one thread owns the proxy; in the
+ * kernel submits are serialised by a mutex, and decisions and commits by the
+ * proxy's spinlock.
  */
 #include "internal.h"
 
@@ -105,47 +106,54 @@ static int take_program(const struct mlp_proxy *p, const struct mlp_recommendati
 	return -mlp_program_check(copy, len, &p->cfg);
 }
 
-int mlp_submit(struct mlp_proxy *p, const void *rec, __u64 len, __u64 now)
+int mlp_submit_check(struct mlp_proxy *p, const void *rec, __u64 len, __u64 now,
+		     struct mlp_submission *out)
 {
 	const char *body = (const char *)rec + sizeof(struct mlp_recommendation);
-	struct mlp_recommendation r;
-	struct mlp_slot *slot;
-	__u32 stream = 0, other;
+	struct mlp_recommendation *r = &out->header;
 	int why;
 
-	if (len < sizeof(r)) {
-		why = MLP_REJECT_SIZE;
-		goto reject;
-	}
-	memcpy(&r, rec, sizeof(r));
-	why = check_header(p, &r, len, now);
+	out->stream = 0;
+	if (len < sizeof(*r))
+		return MLP_REJECT_SIZE;
+	memcpy(r, rec, sizeof(*r));
+	why = check_header(p, r, len, now);
 	if (why)
-		goto reject;
+		return why;
 	if (p->kind == MLP_KIND_PROGRAM)
-		why = take_program(p, &r, body, &stream);
-	else if (p->kind == MLP_KIND_RANK)
-		why = take_rank(p, &r, body, mlp_slot_memory(p, 0, !p->active[0]));
-	else
-		why = take_value(p, &r);
-	if (why)
-		goto reject;
+		return take_program(p, r, body, &out->stream);
+	if (p->kind == MLP_KIND_RANK)
+		return take_rank(p, r, body, mlp_slot_memory(p, 0, !p->active[0]));
+	return take_value(p, r);
+}
 
-	other = !p->active[stream];
-	slot = &p->slot[stream][other];
-	slot->expiry = r.expiry;
-	slot->model_version = r.model_version;
-	slot->confidence = r.confidence;
-	slot->value = r.value;
-	slot->nr = r.nr;
+void mlp_submit_commit(struct mlp_proxy *p, const struct mlp_submission *s)
+{
+	const struct mlp_recommendation *r = &s->header;
+	__u32 other = !p->active[s->stream];
+	struct mlp_slot *slot = &p->slot[s->stream][other];
+
+	slot->expiry = r->expiry;
+	slot->model_version = r->model_version;
+	slot->confidence = r->confidence;
+	slot->value = r->value;
+	slot->nr = r->nr;
 	slot->valid = 1;
-	mlp_store_release(&p->active[stream], other);
-	p->last_seq = r.seq;
-	p->model_id = r.model_id;
-	p->model_version = r.model_version;
+	mlp_store_release(&p->active[s->stream], other);
+	p->last_seq = r->seq;
+	p->model_id = r->model_id;
+	p->model_version = r->model_version;
 	p->accepted++;
-	return 0;
+}
 
-reject:
-	mlp_count_reject(p, (__u32)why, now);
+int mlp_submit(struct mlp_proxy *p, const void *rec, __u64 len, __u64 now)
+{
+	struct mlp_submission submission;
+	int why = mlp_submit_check(p, rec, len, now, &submission);
+
+	if (why)
+		mlp_count_reject(p, (__u32)why, now);
+	else
+		mlp_submit_commit(p, &submission);
 	return -why;
 }

@@ -23,6 +23,8 @@
 #define MLP_MAX_RANK		64
 #define MLP_MAX_CUTS		8
 #define MLP_NAME_LEN		32
+#define MLP_MAX_STREAMS		4
+#define MLP_REJECT_SLOTS	24	/* room for more enum mlp_reject */
 
 /* enum mlp_mode - how far the model is trusted; the order is the ladder. */
 enum mlp_mode {
@@ -76,7 +78,8 @@ enum mlp_reason {
 	MLP_REASON_COOLDOWN		= 13,	/* left emergency after a pause */
 	MLP_REASON_LATCHED		= 14,	/* too many trips: operator needed */
 	MLP_REASON_EXPIRED		= 15,	/* no valid recommendation left */
-	MLP_REASON_NR			= 16,
+	MLP_REASON_WRITE_FAILED		= 16,	/* a knob did not take a value */
+	MLP_REASON_NR			= 17,
 };
 
 /* enum mlp_reject - why a recommendation was refused. Never renumbered. */
@@ -245,6 +248,117 @@ struct mlp_recommendation {
 	__u16 nr;
 	__s64 value;
 	__u64 reserved[2];
+};
+
+/*
+ * enum mlp_state - where the mode machine is; modes are what others see.
+ * Stopped and emergency are both mode "emergency", gated and learning are both
+ * mode "learning": a gated proxy gives the model no real operation yet.
+ */
+enum mlp_state {
+	MLP_STATE_STOPPED	= 0,
+	MLP_STATE_EMERGENCY	= 1,
+	MLP_STATE_GATED		= 2,
+	MLP_STATE_LEARNING	= 3,
+	MLP_STATE_COLLABORATION	= 4,
+	MLP_STATE_TRUSTED	= 5,
+	MLP_STATE_NR		= 6,
+};
+
+/**
+ * struct mlp_config - what is fixed when a proxy is made. Times are in the
+ * proxy's own time unit, shares and rates in parts per million (ppm), costs
+ * are fixed point and lower is better.
+ */
+struct mlp_config {
+	char name[MLP_NAME_LEN];
+	__u64 seed;
+	__u32 kind;			/* enum mlp_kind */
+	__u32 trial;			/* enum mlp_trial */
+	__u32 nr_features;		/* <= MLP_MAX_FEATURES */
+	__u32 nr_streams;		/* feature streams (programs side by side), 1..4 */
+	__u32 max_nodes;		/* PROGRAM: largest program; sizes the slots */
+	__u32 noise_levels;		/* noise may hang together over 2^n windows, 0..7 */
+	__s64 min;			/* VALUE, PROGRAM: range, within 32 bits; */
+	__s64 max;			/* CHOICE: 0..actions - 1; RANK: candidate ids */
+	__u32 share_learning;		/* ppm of units given to the model, 50000 */
+	__u32 share_collaboration;	/* 500000 */
+	__u32 share_trusted;		/* 950000 */
+	__u32 sample_every;		/* publish one decision in so many; 0: none */
+	__u64 epoch;			/* SWITCHBACK: length */
+	__u32 epoch_settle;		/* SWITCHBACK: ppm of an epoch not scored */
+	__u32 twin_gate;		/* 1: no real operation before a win on the twin */
+	__u32 alpha;			/* ppm: false-promotion rate */
+	__u32 alpha_demote;		/* ppm: for demotion, larger: quick to distrust */
+	__u32 min_effect;		/* ppm of the default's cost: saving worth having */
+	__u32 min_count;		/* scored pairs before any promotion */
+	__u64 dwell;			/* least time in a mode before promotion */
+	__u64 heartbeat_limit;		/* 0: no heartbeat needed */
+	__u64 max_expiry;		/* a recommendation may live so long */
+	__u32 reject_limit;		/* rejects within reject_window: emergency */
+	__u32 trip_limit;		/* emergencies until latched */
+	__u64 reject_window;
+	__u32 spike;			/* ppm above the recent default: fast guard */
+	__u32 spike_count;		/* so many scored windows in a row */
+	__s64 budget;			/* cumulative cost above the default's; 0: none */
+	__u64 cooldown;			/* emergency -> learning; doubles, up to */
+	__u64 cooldown_max;
+	__u64 reserved[4];
+};
+
+/** struct mlp_decision - what mlp_decide() says. */
+struct mlp_decision {
+	__s32 arm;		/* enum mlp_arm */
+	__s32 action;		/* what to do */
+	__u32 model_version;	/* 0: default */
+	__u32 confidence;	/* 0..1000 */
+};
+
+/** struct mlp_arm_stats - one arm of the ledger. Means are fixed point. */
+struct mlp_arm_stats {
+	__u64 count;
+	__s64 mean;
+	__s64 deviation;	/* standard deviation of a scored cost */
+};
+
+/** struct mlp_evidence - one comparison of the arms. */
+struct mlp_evidence {
+	struct mlp_arm_stats arm[2];
+	__u64 pairs;
+	__s64 saving_ppm;	/* (default - model) / default */
+	__s64 lower_ppm;	/* always-valid confidence bounds of the saving */
+	__s64 upper_ppm;
+	__s64 regret;		/* sum of (model - default) since the mode began */
+};
+
+/** struct mlp_snapshot - everything a person or a feed wants to know. */
+struct mlp_snapshot {
+	__u64 now;
+	__u32 mode;
+	__u32 reason;
+	__u64 mode_since;
+	__u32 mode_seq;
+	__u32 latched;
+	__u32 operator_hold;	/* operator asked for emergency and has not left it */
+	__u32 trips;
+	__u32 state;			/* enum mlp_state */
+	__u32 attempts;			/* tries at promotion; each spends less alpha */
+	__u64 mode_time[4];	/* time spent in each mode */
+	__u64 decisions[2];	/* by arm */
+	__u64 fallbacks;	/* model's turn, but nothing valid: default acted */
+	__u64 accepted;
+	__u64 rejected[MLP_REJECT_SLOTS];	/* by enum mlp_reject */
+	__u64 last_heartbeat;
+	__u64 last_seq;
+	__u32 model_id;
+	__u32 model_version;
+	struct mlp_evidence trial;
+	struct mlp_evidence twin;
+	__u64 ring_head;
+	__u64 ring_lost;
+	__s64 budget_used;
+	__u64 cooldown_until;
+	__u64 reserved[4];
 };
 
 #endif /* _UAPI_MLPROXY_H */

@@ -91,6 +91,7 @@ class Reason(enum.IntEnum):
     COOLDOWN = 13
     LATCHED = 14
     EXPIRED = 15
+    WRITE_FAILED = 16
 
 
 class Reject(enum.IntEnum):
