@@ -15,9 +15,9 @@
 
 /* Barriers: who pairs with whom is said where they are used (ring.c, submit.c). */
 #define mlp_load_acquire(ptr)		smp_load_acquire(ptr)
-#define mlp_store_release(ptr, val)	smp_store_release(ptr, val)
+#define mlp_store_release(ptr, val)	smp_store_release(ptr, val)	/* see the uses */
 #define mlp_store(ptr, val)		WRITE_ONCE(*(ptr), val)
-#define mlp_wmb()			smp_wmb()
+#define mlp_wmb()			smp_wmb()	/* see the uses */
 #define mlp_likely(x)			likely(x)
 
 static inline __u64 mlp_udiv(__u64 a, __u64 b)

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* How a file comes to its proxy: made, attached to, begun anew. */
+#include <linux/capability.h>
+#include <linux/err.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include "mlproxy_module.h"
+
+static int check_config(const struct mlp_config *config, char *out)
+{
+	const char *bad = "";
+
+	memset(out, 0, 32);
+	if (!mlp_config_check(config, &bad))
+		return 0;
+	strscpy(out, bad, 32);
+	return -EINVAL;
+}
+
+static int check_create(struct mlp_ioc_create *how)
+{
+	if (how->abi_version != MLP_ABI_VERSION)
+		return -EPROTO;
+	if (memchr_inv(how->reserved, 0, sizeof(how->reserved)) ||
+	    how->clock > MLP_CLOCK_CALLER || how->nr_knobs > MLP_MAX_KNOBS)
+		return -EINVAL;
+	if (!how->nr_knobs && (how->knobs || how->settings || how->nr_settings))
+		return -EINVAL;
+	return check_config(&how->config, how->bad);
+}
+
+static int create(struct file *file, const struct mlp_ioc_create *how)
+{
+	struct mlproxy_desc desc = {
+		.config = &how->config,
+		.capacity = how->capacity,
+		.rights = MLP_AGENT_REPORTS | MLP_AGENT_TWINS,
+	};
+	struct mlproxy *p;
+	int err;
+
+	if (!how->nr_knobs)
+		desc.rights |= MLP_AGENT_DECIDES;
+	p = mlp_proxy_create(&desc, how->clock);
+	if (IS_ERR(p))
+		return PTR_ERR(p);
+	if (how->nr_knobs) {
+		err = mlp_knobs_take(p, how);
+		if (err)
+			goto put;
+	}
+	err = mlp_proxy_add(p);
+	if (err)
+		goto knobs;
+	mutex_lock(&mlp_list_lock);
+	if (mlp_file_proxy(file))
+		err = -EISCONN;
+	else
+		mlp_file_bind(file, p);
+	mutex_unlock(&mlp_list_lock);
+	if (err)	/* another thread was quicker */
+		mlp_proxy_remove(p);
+	return err;
+
+knobs:
+	mlp_knobs_release(p);
+put:
+	put_device(&p->dev);
+	return err;
+}
+
+long mlp_ioc_create(struct file *file, void __user *arg)
+{
+	struct mlp_ioc_create *how;
+	long err;
+
+	if (mlp_file_proxy(file))
+		return -EISCONN;
+	how = memdup_user(arg, sizeof(*how));
+	if (IS_ERR(how))
+		return PTR_ERR(how);
+	err = check_create(how);
+	if (!err)
+		err = create(file, how);
+	else if (copy_to_user(arg, how, sizeof(*how)))
+		err = -EFAULT;
+	kfree(how);
+	return err;
+}
+
+static int attach(struct file *file, struct mlp_ioc_attach *how)
+{
+	struct mlproxy *p;
+	int err = 0;
+
+	mutex_lock(&mlp_list_lock);
+	p = mlp_find(how->name);
+	if (mlp_file_proxy(file))
+		err = -EISCONN;
+	else if (!p)
+		err = -ENOENT;
+	else if (p->agent || p->rights & MLP_AGENT_DECIDES || p->knobs)
+		err = -EBUSY;
+	if (!err) {
+		how->clock = p->clock;
+		how->capacity = p->capacity;
+		how->rights = p->rights;
+		how->config = p->core.cfg;
+		p->watchdog = how->watchdog;
+		p->watermark = 1;
+		mlp_file_bind(file, p);
+	}
+	mutex_unlock(&mlp_list_lock);
+	return err;
+}
+
+long mlp_ioc_attach(struct file *file, void __user *arg)
+{
+	struct mlp_ioc_attach *how = memdup_user(arg, sizeof(*how));
+	long err;
+
+	if (IS_ERR(how))
+		return PTR_ERR(how);
+	if (how->abi_version != MLP_ABI_VERSION)
+		err = -EPROTO;
+	else if (memchr_inv(how->reserved, 0, sizeof(how->reserved)) ||
+		 strnlen(how->name, sizeof(how->name)) == sizeof(how->name))
+		err = -EINVAL;
+	else
+		err = attach(file, how);
+	if (!err && copy_to_user(arg, how, sizeof(*how)))
+		err = -EFAULT;
+	kfree(how);
+	return err;
+}
+
+/* What the decision is cannot be changed by its agent. */
+static bool same_decision(const struct mlp_config *a, const struct mlp_config *b)
+{
+	return !strcmp(a->name, b->name) && a->kind == b->kind && a->trial == b->trial &&
+	       a->nr_features == b->nr_features && a->nr_streams == b->nr_streams &&
+	       a->max_nodes == b->max_nodes && a->min == b->min && a->max == b->max;
+}
+
+long mlp_ioc_reinit(struct mlproxy *p, void __user *arg)
+{
+	struct mlp_ioc_reinit *how = memdup_user(arg, sizeof(*how));
+	unsigned long flags;
+	u32 holds;
+	long err;
+
+	if (IS_ERR(how))
+		return PTR_ERR(how);
+	err = -EINVAL;
+	if (memchr_inv(how->reserved, 0, sizeof(how->reserved)))
+		goto out;
+	err = check_config(&how->config, how->bad);
+	if (err) {
+		if (copy_to_user(arg, how, sizeof(*how)))
+			err = -EFAULT;
+		goto out;
+	}
+	flags = mlp_enter(p);
+	if (p->clock == MLP_CLOCK_CALLER)
+		p->caller_now = how->now;
+	if (p->core.state != MLP_STATE_STOPPED) {
+		err = -EBUSY;
+	} else if (!same_decision(&how->config, &p->core.cfg)) {
+		err = -EPERM;
+	} else {
+		mlp_walk_fn walk = p->core.walk;
+		void *context = p->core.walk_context;
+
+		/* What an operator holds stays held. */
+		holds = p->core.holds;
+		err = mlp_init(&p->core, &how->config, p->slots, p->ring, p->capacity,
+			       mlp_now(p));
+		p->core.holds = holds;
+		mlp_set_walker(&p->core, walk, context);
+		p->seen_seq = 0;
+		p->seen_mode = mlp_mode_of(&p->core);
+	}
+	mlp_leave(p, flags);
+out:
+	kfree(how);
+	return err;
+}
