@@ -26,7 +26,7 @@ union mlp_args {
 };
 
 /* Like mlp_enter(), in the time that the caller says, if it is his to say. */
-static unsigned long enter_at(struct mlproxy *p, u64 now)
+static unsigned long enter_at(struct mlproxy *p, u64 now) __acquires(&p->lock)
 {
 	unsigned long flags = mlp_enter(p);
 
