@@ -17,19 +17,33 @@ static int check_config(const struct mlp_config *config, char *out)
 	return -EINVAL;
 }
 
+/* Says which field an error is about. */
+static int bad(struct mlp_ioc_create *how, const char *field, int err)
+{
+	strscpy_pad(how->bad, field, sizeof(how->bad));
+	return err;
+}
+
 static int check_create(struct mlp_ioc_create *how)
 {
 	if (how->abi_version != MLP_ABI_VERSION)
-		return -EPROTO;
-	if (memchr_inv(how->reserved, 0, sizeof(how->reserved)) ||
-	    how->clock > MLP_CLOCK_CALLER || how->nr_knobs > MLP_MAX_KNOBS)
-		return -EINVAL;
-	if (!how->nr_knobs && (how->knobs || how->settings || how->nr_settings))
-		return -EINVAL;
+		return bad(how, "abi_version", -EPROTONOSUPPORT);
+	if (memchr_inv(how->reserved, 0, sizeof(how->reserved)))
+		return bad(how, "reserved", -EINVAL);
+	if (how->clock > MLP_CLOCK_CALLER)
+		return bad(how, "clock", -EINVAL);
+	if (!is_power_of_2(how->capacity) || how->capacity > MLP_MAX_CAPACITY)
+		return bad(how, "capacity", -EINVAL);
+	if (how->nr_knobs > MLP_MAX_KNOBS)
+		return bad(how, "nr_knobs", -EINVAL);
+	if (!how->nr_knobs && how->knobs)
+		return bad(how, "knobs", -EINVAL);
+	if (!how->nr_knobs && (how->settings || how->nr_settings))
+		return bad(how, "settings", -EINVAL);
 	return check_config(&how->config, how->bad);
 }
 
-static int create(struct file *file, const struct mlp_ioc_create *how)
+static int create(struct file *file, struct mlp_ioc_create *how)
 {
 	struct mlproxy_desc desc = {
 		.config = &how->config,
@@ -43,15 +57,17 @@ static int create(struct file *file, const struct mlp_ioc_create *how)
 		desc.rights |= MLP_AGENT_DECIDES;
 	p = mlp_proxy_create(&desc, how->clock);
 	if (IS_ERR(p))
-		return PTR_ERR(p);
+		return PTR_ERR(p) == -EINVAL ? bad(how, "name", -EINVAL) : PTR_ERR(p);
 	if (how->nr_knobs) {
 		err = mlp_knobs_take(p, how);
 		if (err)
 			goto put;
 	}
 	err = mlp_proxy_add(p);
-	if (err)
+	if (err) {
+		bad(how, "name", err);
 		goto knobs;
+	}
 	mutex_lock(&mlp_list_lock);
 	if (mlp_file_proxy(file))
 		err = -EISCONN;
@@ -63,7 +79,7 @@ static int create(struct file *file, const struct mlp_ioc_create *how)
 	return err;
 
 knobs:
-	mlp_knobs_release(p);
+	mlp_knobs_release(p, false);
 put:
 	put_device(&p->dev);
 	return err;
@@ -79,10 +95,11 @@ long mlp_ioc_create(struct file *file, void __user *arg)
 	how = memdup_user(arg, sizeof(*how));
 	if (IS_ERR(how))
 		return PTR_ERR(how);
+	memset(how->bad, 0, sizeof(how->bad));
 	err = check_create(how);
 	if (!err)
 		err = create(file, how);
-	else if (copy_to_user(arg, how, sizeof(*how)))
+	if (err && copy_to_user(arg, how, sizeof(*how)))
 		err = -EFAULT;
 	kfree(how);
 	return err;
@@ -122,7 +139,7 @@ long mlp_ioc_attach(struct file *file, void __user *arg)
 	if (IS_ERR(how))
 		return PTR_ERR(how);
 	if (how->abi_version != MLP_ABI_VERSION)
-		err = -EPROTO;
+		err = -EPROTONOSUPPORT;
 	else if (memchr_inv(how->reserved, 0, sizeof(how->reserved)) ||
 		 strnlen(how->name, sizeof(how->name)) == sizeof(how->name))
 		err = -EINVAL;

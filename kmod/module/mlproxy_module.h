@@ -104,10 +104,10 @@ long mlp_ioc_attach(struct file *file, void __user *arg);
 long mlp_ioc_reinit(struct mlproxy *p, void __user *arg);
 
 /* knob.c */
-int mlp_knobs_take(struct mlproxy *p, const struct mlp_ioc_create *how);
+int mlp_knobs_take(struct mlproxy *p, struct mlp_ioc_create *how);
 u64 mlp_knobs_run(struct mlproxy *p);	/* ns until it has something to do */
 void mlp_knobs_restore(struct mlproxy *p);
-void mlp_knobs_release(struct mlproxy *p);
+void mlp_knobs_release(struct mlproxy *p, bool end);
 int mlp_knobs_state(struct mlproxy *p, struct mlp_ioc_knobs *out);
 
 /* sysfs.c */

@@ -70,6 +70,10 @@ struct mlp_ioc_info {
  * @min: least value that may be written
  * @max: largest
  * @restore: what is written to put the default back, text with its NUL
+ * @trigger: empty, or text that makes written values count ("commit"): then
+ *	     this knob has no value of its own (@min, @max and its column of the
+ *	     settings are 0), @trigger is written to it after each change of the
+ *	     others, and @restore when the proxy ends, last of all
  * @reserved: zero
  */
 struct mlp_knob {
@@ -78,19 +82,23 @@ struct mlp_knob {
 	__s64 min;
 	__s64 max;
 	char restore[MLP_KNOB_TEXT];
+	char trigger[MLP_KNOB_TEXT];
 	__u64 reserved[2];
 };
 
 /**
  * struct mlp_ioc_create - make a proxy that ends with this file.
  *
- * With knobs: of kind VALUE (one knob, the value is written) or CHOICE (a row
+ * With knobs: of kind VALUE (the value is written to the first knob, others can
+ * only be triggers) or CHOICE (a row
  * of @settings is), trial SWITCHBACK, MLP_CLOCK_MONOTONIC. Needs CAP_SYS_ADMIN.
  * The module writes a model's value for a model's epoch and @restore in all
  * other times, on emergency, on the agent's death.
  *
- * EINVAL with @bad: a field of the configuration. EEXIST: the name is taken.
- * EISCONN: the file has a proxy. EPERM, EBADF, EOPNOTSUPP: a knob's file may
+ * On any error @bad names what is wrong: a field, of the configuration or of
+ * this, or one knob or setting ("knobs[1]"). EINVAL: not allowed. EEXIST: the
+ * name is taken. EPROTONOSUPPORT: @abi_version. EISCONN: the file has a proxy.
+ * EPERM, EBADF, EOPNOTSUPP: a knob's file may
  * not be taken (no capability; not open for writing; not such a file).
  * ERANGE: a setting outside its knob's range. EBUSY: the knob has an owner.
  *
@@ -103,7 +111,7 @@ struct mlp_knob {
  * @nr_settings: config.max + 1, or 0
  * @default_action: knobs: what samples give as the default's action
  * @config: of the proxy
- * @bad: out: which field of the configuration is wrong, text
+ * @bad: out: what is wrong, text
  * @reserved: zero
  */
 struct mlp_ioc_create {
@@ -123,7 +131,7 @@ struct mlp_ioc_create {
 /**
  * struct mlp_ioc_attach - become the agent of an in-kernel user's proxy.
  *
- * ENOENT: no such proxy. EBUSY: it has an agent. EISCONN: this file has a proxy.
+ * EPROTONOSUPPORT: @abi_version. ENOENT: no such proxy. EBUSY: it has an agent. EISCONN: this file has a proxy.
  *
  * @abi_version: MLP_ABI_VERSION
  * @clock: out
@@ -275,6 +283,7 @@ struct mlp_ioc_publish {
  * @writes: of model settings
  * @restores: of defaults
  * @failures: writes that a knob did not take
+ * @since: CLOCK_MONOTONIC ns of the last change, 0: never changed
  * @reserved: zero
  */
 struct mlp_ioc_knobs {
@@ -284,7 +293,8 @@ struct mlp_ioc_knobs {
 	__u64 writes;
 	__u64 restores;
 	__u64 failures;
-	__u64 reserved[2];
+	__u64 since;
+	__u64 reserved;
 };
 
 #define MLP_IOC_MAGIC		0xed
