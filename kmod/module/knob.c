@@ -9,6 +9,7 @@
 #include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/math64.h>
+#include <linux/string.h>
 #include <linux/timekeeping.h>
 #include "knob.h"
 
@@ -165,6 +166,23 @@ static void apply(struct mlproxy *p, struct mlp_knobs *k, s32 action)
 	k->since = ktime_get_ns();
 }
 
+/* The operator has released the proxy: what he had written is the default now. */
+static void adopt(struct mlp_knobs *k)
+{
+	char text[MLP_KNOB_TEXT];
+	u32 i;
+
+	for (i = 0; i < k->nr; i++) {
+		struct mlp_held *h = &k->held[i];
+
+		if (!h->readable || get_text(h, text) || !strcmp(text, h->seen))
+			continue;
+		strscpy(h->seen, text, sizeof(h->seen));
+		strscpy(h->restore, strim(text), sizeof(h->restore));
+	}
+	k->overridden = 0;
+}
+
 /* What the proxy wants now: a decision per epoch, void when it loses its right. */
 static u64 decide(struct mlproxy *p, struct mlp_knobs *k)
 {
@@ -189,9 +207,16 @@ static u64 decide(struct mlproxy *p, struct mlp_knobs *k)
 u64 mlp_knobs_run(struct mlproxy *p)
 {
 	struct mlp_knobs *k = p->knobs;
+	unsigned long flags;
+	bool released;
 	u64 rest;
 
 	mutex_lock(&k->lock);
+	flags = mlp_enter(p);
+	released = !(p->core.holds & MLP_HOLD_OPERATOR);
+	mlp_leave(p, flags);
+	if (k->overridden && released)
+		adopt(k);
 	rest = decide(p, k);
 	if (k->decision.arm == MLP_ARM_MODEL)
 		apply(p, k, k->decision.action);
