@@ -1,8 +1,9 @@
 """Proxies: the kernel-side object of one decision, wherever it lives."""
 
-from mlproxy.proxy.in_process import InProcessProxy, core_functions, encode_recommendation
+from mlproxy.proxy.in_process import InProcessProxy, core_functions
 from mlproxy.proxy.layout import RECORD_DTYPE, RING_META_DTYPE
 from mlproxy.proxy.program import check_program, decode_program, encode_program, eval_program
+from mlproxy.proxy.recommendation import encode_recommendation
 from mlproxy.proxy.types import (
     Arm,
     ArmStats,
