@@ -142,6 +142,10 @@ class InProcessProxy:
         """Stop: the default acts from now on. Stopping twice is harmless."""
         self._refuse(lib.mlp_stop(self._p, now, reason), "stop")
 
+    def close(self) -> None:
+        """Stop, if it has not been stopped. The memory goes with the object."""
+        self.stop(self.snapshot(0).mode_since)
+
     def submit(self, recommendation: Recommendation, now: int) -> Reject:
         """Hand a recommendation in; return why it was refused, or `Reject.NONE`."""
         return self.submit_bytes(encode_recommendation(recommendation), now)

@@ -128,8 +128,10 @@ class KernelProxy:
 
         Record views that were kept stay readable, as zeros.
         """
+        # Stopping comes first so that knobs are back when this returns, and is
+        # not needed: the kernel would do it on the close.
         with contextlib.suppress(ProxyError):
-            self.stop(0)
+            self.stop(self.snapshot(0).mode_since)
         self._file.close()
 
     def __enter__(self) -> Self:
