@@ -52,11 +52,18 @@ EXTENSIONS = (
             "kmod/uapi/mlproxy_ioctl.h",
             "kmod/core/mlproxy_core.h",
             "orchestrator/mlproxy/proxy/csrc/binding.h",
+            "orchestrator/mlproxy/proxy/csrc/transport.h",
             "orchestrator/mlproxy/proxy/csrc/bench.h",
         ),
         prelude="".join(
             f'#include "{header}"\n'
-            for header in ("mlproxy_ioctl.h", "mlproxy_core.h", "binding.h", "bench.h")
+            for header in (
+                "mlproxy_ioctl.h",
+                "mlproxy_core.h",
+                "binding.h",
+                "transport.h",
+                "bench.h",
+            )
         ),
         sources=_globbed("kmod/core/*.c") + _globbed("orchestrator/mlproxy/proxy/csrc/*.c"),
         include_dirs=("kmod/core", "kmod/uapi", "orchestrator/mlproxy/proxy/csrc"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 
-from mlproxy.proxy.in_process import InProcessProxy
 from mlproxy.proxy.layout import RECORD_DTYPE
 from mlproxy.proxy.types import (
     Kind,
@@ -18,17 +18,16 @@ from mlproxy.proxy.types import (
     RecordType,
     Reject,
 )
-from mlproxy.testing import FakeProxy
 from mlproxy.testing.proxy import RECORD
 
 CONFIG = ProxyConfig("demo.x", Kind.CHOICE, max=3, heartbeat_limit=100, max_expiry=1_000)
+WITH_FAKE = True
 Make = Callable[[ProxyConfig], Proxy]
 
 
-@pytest.fixture(params=[FakeProxy, InProcessProxy], ids=["fake", "core"])
-def make(request: pytest.FixtureRequest) -> Make:
-    maker: Make = request.param
-    return maker
+@pytest.fixture
+def make(make_proxy: Make) -> Make:
+    return make_proxy
 
 
 def recommend(seq: int, *, value: int = 1, expiry: int = 500) -> Recommendation:
@@ -39,10 +38,10 @@ def test_the_fakes_records_are_the_abis() -> None:
     assert RECORD == RECORD_DTYPE
 
 
-def test_life(make: Make) -> None:
+def test_life(make: Make, transport: str) -> None:
     proxy = make(CONFIG)
-    assert proxy.config == CONFIG
-    assert proxy.guard == "in-process"
+    assert dataclasses.replace(proxy.config, name=CONFIG.name) == CONFIG
+    assert proxy.guard == ("kernel" if transport == "kernel" else "in-process")
     assert proxy.snapshot(0).mode is Mode.EMERGENCY
 
     proxy.start(1)

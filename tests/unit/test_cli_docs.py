@@ -20,7 +20,9 @@ from mlproxy.testing.install import install_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs/reference"
-AREAS = "config|control|daemon|demo|events|feed|learn|lfs|plugin|program|proxy|report|trace"
+AREAS = (
+    "config|control|daemon|demo|events|feed|kernel|knob|learn|lfs|plugin|program|proxy|report|trace"
+)
 CODE = re.compile(rf"({AREAS})\.[a-z][a-z_-]*\Z")
 LOGGING = {"debug", "info", "warning", "error", "exception", "critical"}
 
@@ -50,7 +52,10 @@ def codes_in(tree: ast.AST) -> Iterator[str]:
 
 def raised() -> set[str]:
     sources = [*(ROOT / "orchestrator").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]
-    return {c for path in sources for c in codes_in(ast.parse(path.read_text(encoding="utf-8")))}
+    found = {c for path in sources for c in codes_in(ast.parse(path.read_text(encoding="utf-8")))}
+    # Nothing but tables of what an errno means.
+    tables = (ROOT / "orchestrator/mlproxy/proxy/refusal.py").read_text(encoding="utf-8")
+    return found | set(re.findall(rf'"((?:{AREAS})\.[a-z][a-z_-]*)"', tables))
 
 
 def test_every_error_code_is_documented() -> None:

@@ -127,12 +127,12 @@ def test_sampled_decisions_and_outcomes_say_everything():
 def test_the_meta_page_has_what_the_kernel_module_will_have():
     proxy = make(16)
     put(proxy, 2)
-    meta = proxy._meta[: RING_META_DTYPE.itemsize].view(RING_META_DTYPE)[0]
+    meta = proxy._reader.page[: RING_META_DTYPE.itemsize].view(RING_META_DTYPE)[0]
     assert meta["magic"] == 0x31504C4D
     assert meta["abi_version"] == 1
     assert meta["struct_len"] == 120
     assert (meta["record_size"], meta["capacity"], meta["head"]) == (128, 16, 2)
-    assert not proxy._meta[RING_META_DTYPE.itemsize :].any()
+    assert not proxy._reader.page[RING_META_DTYPE.itemsize :].any()
     proxy.start(0)
     assert meta["mode"] == 1
 

@@ -1,8 +1,11 @@
 """Proxies: the kernel-side object of one decision, wherever it lives."""
 
-from mlproxy.proxy.in_process import InProcessProxy, core_functions, encode_recommendation
+from mlproxy.proxy.in_process import InProcessProxy, core_functions
+from mlproxy.proxy.kernel import KernelClock, KernelProxy
+from mlproxy.proxy.knob import Knob, KnobStatus
 from mlproxy.proxy.layout import RECORD_DTYPE, RING_META_DTYPE
 from mlproxy.proxy.program import check_program, decode_program, encode_program, eval_program
+from mlproxy.proxy.recommendation import encode_recommendation
 from mlproxy.proxy.types import (
     Arm,
     ArmStats,
@@ -30,7 +33,11 @@ __all__ = (
     "Decision",
     "Evidence",
     "InProcessProxy",
+    "KernelClock",
+    "KernelProxy",
     "Kind",
+    "Knob",
+    "KnobStatus",
     "Mode",
     "Program",
     "ProgramNode",

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import struct
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mlproxy import _core
 from mlproxy.errors import ProxyError
-from mlproxy.proxy.layout import META_BYTES, RECORD_DTYPE
-from mlproxy.proxy.program import encode_program
+from mlproxy.proxy.native import (
+    decision_of,
+    feature_row,
+    native_config,
+    native_record,
+    snapshot_of,
+)
+from mlproxy.proxy.recommendation import encode_recommendation
+from mlproxy.proxy.ring import RingReader, ring_bytes
 from mlproxy.proxy.types import (
     Arm,
-    ArmStats,
     Decision,
-    Evidence,
-    Kind,
     Mode,
     ProxyConfig,
     Reason,
@@ -27,19 +29,12 @@ from mlproxy.proxy.types import (
     Snapshot,
 )
 
-__all__ = ("InProcessProxy", "core_functions", "encode_recommendation")
+__all__ = ("InProcessProxy", "core_functions")
 
 ffi = _core.ffi
 lib = _core.lib
 
-_RECOMMENDATION: Final = struct.Struct("<HHIIIQQIHHqQQ")
-_ABI_VERSION: Final = 1
 _CACHE_LINE: Final = 64
-_SAME_NAME: Final = (
-    *("now", "mode_since", "mode_seq", "state", "trips", "attempts", "cooldown_until"),
-    *("fallbacks", "accepted", "last_heartbeat", "last_seq", "model_id", "model_version"),
-    *("ring_head", "ring_lost", "budget_used"),
-)
 
 
 def core_functions() -> dict[str, int]:
@@ -52,41 +47,6 @@ def core_functions() -> dict[str, int]:
     lib.mlpy_functions(functions)
     names = [name for name, _ in ffi.typeof("struct mlpy_functions").fields]
     return {f"mlp_{name}": int(ffi.cast("uintptr_t", getattr(functions, name))) for name in names}
-
-
-def encode_recommendation(recommendation: Recommendation) -> bytes:
-    """Return a recommendation as the proxy takes it (struct mlp_recommendation).
-
-    Raises:
-        ProxyError: `proxy.encode` when a number does not fit its field.
-        ProgramError: `program.encode`, likewise for the program.
-    """
-    try:
-        body = b""
-        if recommendation.kind is Kind.RANK:
-            body = struct.pack(f"<{len(recommendation.ids)}Q", *recommendation.ids)
-        elif recommendation.kind is Kind.PROGRAM and recommendation.program is not None:
-            body = encode_program(recommendation.program)
-        header = _RECOMMENDATION.pack(
-            _RECOMMENDATION.size,
-            _ABI_VERSION,
-            recommendation.kind,
-            _RECOMMENDATION.size + len(body),
-            recommendation.model_id,
-            recommendation.seq,
-            recommendation.expiry,
-            recommendation.model_version,
-            recommendation.confidence,
-            len(recommendation.ids),
-            recommendation.value,
-            0,
-            0,
-        )
-    except struct.error as e:
-        raise ProxyError(
-            f"a number of the recommendation does not fit its field: {e}", code="proxy.encode"
-        ) from e
-    return header + body
 
 
 class InProcessProxy:
@@ -104,6 +64,7 @@ class InProcessProxy:
         ProxyError: `proxy.config`, naming the field.
 
     Example:
+        >>> from mlproxy.proxy.types import Kind
         >>> proxy = InProcessProxy(ProxyConfig(name="demo", kind=Kind.CHOICE, max=1), capacity=64)
         >>> proxy.start(0)
         >>> proxy.set_mode(Mode.TRUSTED, Reason.OPERATOR, 1)
@@ -117,7 +78,7 @@ class InProcessProxy:
 
     def __init__(self, config: ProxyConfig, *, capacity: int = 65536, now: int = 0) -> None:
         self._config = config
-        self._cfg = self._native_config(config)
+        self._cfg = native_config(config)
         if capacity < 0 or capacity >= 1 << 31 or capacity & (capacity - 1):
             raise ProxyError(
                 f"ring capacity {capacity} is not a power of two",
@@ -128,15 +89,11 @@ class InProcessProxy:
         self._p = ffi.cast("struct mlp_proxy *", self._aligned(self._memory))
         slots = lib.mlp_slots_size(self._cfg)
         self._slots = np.zeros(slots + _CACHE_LINE, dtype=np.uint8)
-        ring_bytes = lib.mlp_ring_size(capacity) if capacity else 0
-        self._ring = np.zeros(ring_bytes + _CACHE_LINE, dtype=np.uint8)
+        ring = ring_bytes(capacity)
+        self._ring = np.zeros(ring + _CACHE_LINE, dtype=np.uint8)
         offset = self._aligned(self._ring) - self._ring.ctypes.data
-        self._meta = self._ring[offset : offset + (META_BYTES if capacity else 0)]
-        self._counters = self._meta[24:48].view(np.uint64)  # head, tail, lost
-        self._records = self._ring[offset + META_BYTES : offset + ring_bytes].view(RECORD_DTYPE)
-        self._records.flags.writeable = False
+        self._reader = RingReader(self._ring[offset : offset + ring], capacity)
         self._capacity = capacity
-        self._peeked = 0
         self._decision = ffi.new("struct mlp_decision *")
         error = lib.mlp_init(
             self._p,
@@ -152,30 +109,6 @@ class InProcessProxy:
     def _aligned(memory: npt.NDArray[np.uint8]) -> int:
         address: int = memory.ctypes.data
         return (address + _CACHE_LINE - 1) & ~(_CACHE_LINE - 1)
-
-    @staticmethod
-    def _native_config(config: ProxyConfig) -> Any:
-        native = ffi.new("struct mlp_config *")
-        for field in dataclasses.fields(config):
-            value = getattr(config, field.name)
-            try:
-                setattr(native, field.name, value.encode() if field.name == "name" else value)
-            except (OverflowError, TypeError, IndexError, ValueError, AttributeError) as e:
-                raise ProxyError(
-                    f"{field.name} = {value!r} does not fit: {e}",
-                    code="proxy.config",
-                    field=field.name,
-                ) from e
-        bad = ffi.new("const char **")
-        if lib.mlp_config_check(native, bad):
-            name = ffi.string(bad[0]).decode()
-            raise ProxyError(
-                f"{config.name!r}: {name} = {getattr(config, name, None)!r} is not allowed",
-                code="proxy.config",
-                hint="docs/reference/proxy-core.md gives each field's range",
-                field=name,
-            )
-        return native
 
     @staticmethod
     def _refuse(error: int, call: str) -> None:
@@ -208,6 +141,10 @@ class InProcessProxy:
     def stop(self, now: int, reason: Reason = Reason.AGENT_GONE) -> None:
         """Stop: the default acts from now on. Stopping twice is harmless."""
         self._refuse(lib.mlp_stop(self._p, now, reason), "stop")
+
+    def close(self) -> None:
+        """Stop, if it has not been stopped. The memory goes with the object."""
+        self.stop(self.snapshot(0).mode_since)
 
     def submit(self, recommendation: Recommendation, now: int) -> Reject:
         """Hand a recommendation in; return why it was refused, or `Reject.NONE`."""
@@ -262,16 +199,11 @@ class InProcessProxy:
         Raises:
             ProxyError: `proxy.features` when the number of features is wrong.
         """
-        row = np.ascontiguousarray(features, dtype=np.int32)
-        if row.size != self._config.nr_features:
-            raise ProxyError(
-                f"{self._config.name} takes {self._config.nr_features} features, not {row.size}",
-                code="proxy.features",
-            )
+        row = feature_row(self._config, features)
         native = ffi.cast("__s32 *", ffi.from_buffer(row)) if row.size else ffi.NULL
         out = self._decision
         lib.mlp_decide(self._p, stream, native, unit, default_action, now, out)
-        return Decision(Arm(out.arm), out.action, out.model_version, out.confidence)
+        return decision_of(out)
 
     def decide_rank(self, unit: int, now: int, *, limit: int = 64) -> tuple[int, ...]:
         """Return the ids the model prefers, best first; empty: the default acts."""
@@ -292,26 +224,11 @@ class InProcessProxy:
 
     def publish(self, record: npt.NDArray[np.void] | np.void) -> None:
         """Put one record (RECORD_DTYPE) into the ring; its seq is assigned there."""
-        data = np.asarray(record, dtype=RECORD_DTYPE).tobytes()
-        if len(data) != RECORD_DTYPE.itemsize:
-            raise ProxyError("publish takes exactly one record", code="proxy.record")
-        aligned = ffi.new("struct mlp_record *")
-        ffi.memmove(aligned, data, len(data))
-        lib.mlp_publish(self._p, aligned)
+        lib.mlp_publish(self._p, native_record(record))
 
     def peek(self) -> tuple[npt.NDArray[np.void], ...]:
         """Return the unread records: up to two read-only views into the ring."""
-        if not self._capacity:
-            return ()
-        head, tail = int(self._counters[0]), int(self._counters[1])
-        self._peeked = tail
-        mask = self._capacity - 1
-        begin, count = tail & mask, head - tail
-        first = min(count, self._capacity - begin)
-        views = [self._records[begin : begin + first]] if first else []
-        if count > first:
-            views.append(self._records[: count - first])
-        return tuple(views)
+        return self._reader.peek()
 
     def consume(self, count: int) -> int:
         """Mark the first `count` records of the last `peek` as read.
@@ -325,38 +242,14 @@ class InProcessProxy:
         """
         if not self._capacity and not count:
             return 0
-        overwritten = int(self._counters[1]) - self._peeked if self._capacity else 0
-        if count < 0 or lib.mlp_consume(self._p, self._peeked + count):
+        overwritten = self._reader.overwritten(count)
+        if count < 0 or lib.mlp_consume(self._p, self._reader.upto(count)):
             raise ProxyError(f"there are no {count} records to consume", code="proxy.consume")
-        self._peeked += count
-        return max(0, min(count, overwritten))
+        self._reader.consumed(count)
+        return overwritten
 
     def snapshot(self, now: int) -> Snapshot:
         """Return everything a person or a feed wants to know."""
         s = ffi.new("struct mlp_snapshot *")
         lib.mlp_snapshot(self._p, s, now)
-        return Snapshot(
-            mode=Mode(s.mode),
-            reason=Reason(s.reason),
-            latched=bool(s.latched),
-            operator_hold=bool(s.operator_hold),
-            mode_time=tuple(s.mode_time),
-            decisions=tuple(s.decisions),
-            rejected={r: s.rejected[r] for r in Reject if r is not Reject.NONE},
-            trial=_evidence(s.trial),
-            twin=_evidence(s.twin),
-            **{name: getattr(s, name) for name in _SAME_NAME},
-        )
-
-
-def _evidence(e: Any) -> Evidence:
-    arms = [ArmStats(a.count, a.mean, a.deviation) for a in e.arm]
-    return Evidence(
-        default=arms[0],
-        model=arms[1],
-        pairs=e.pairs,
-        saving_ppm=e.saving_ppm,
-        lower_ppm=e.lower_ppm,
-        upper_ppm=e.upper_ppm,
-        regret=e.regret,
-    )
+        return snapshot_of(s)

@@ -265,8 +265,8 @@ class Snapshot:
 class Proxy(Protocol):
     """The kernel-side object of one decision, wherever it lives.
 
-    Implemented by `InProcessProxy` (the core through cffi) and, later, by the
-    kernel transport. All times are the proxy's own; all methods are cheap and
+    Implemented by `InProcessProxy` (the core through cffi) and `KernelProxy`
+    (/dev/mlproxy). All times are the proxy's own; all methods are cheap and
     never block.
     """
 
@@ -283,6 +283,9 @@ class Proxy(Protocol):
 
     def stop(self, now: int, reason: Reason = Reason.AGENT_GONE) -> None:
         """Give the default everything, until started again."""
+
+    def close(self) -> None:
+        """Stop, and give back what the proxy holds; a second time is harmless."""
 
     def submit(self, recommendation: Recommendation, now: int) -> Reject:
         """Hand a recommendation in; return why it was refused, or `Reject.NONE`."""

@@ -103,6 +103,11 @@ class FakeProxy:
         self._started = False
         self._last = None
 
+    def close(self) -> None:
+        """Stop, if it has not been stopped."""
+        if self._started:
+            self.stop(self._since)
+
     def submit(self, recommendation: Recommendation, now: int) -> Reject:
         """Take a recommendation or refuse it, as the core does."""
         verdict = self._verdict(recommendation, now)

@@ -1,0 +1,124 @@
+"""Knobs: tunables of the kernel that a proxy holds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from mlproxy import _core
+from mlproxy.errors import ProxyError
+
+__all__ = ("MAX_KNOBS", "Knob", "KnobStatus", "open_knob")
+
+MAX_KNOBS: Final = int(_core.lib.MLP_MAX_KNOBS)
+TEXT_BYTES: Final = int(_core.lib.MLP_KNOB_TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One tunable, such as /sys/block/sda/queue/read_ahead_kb.
+
+    Attributes:
+        path: its file, in sysfs, cgroup2 or /proc/sys.
+        minimum: least value that may be written.
+        maximum: largest.
+        restore: what is written to put the default back; None: what the file says
+            when the proxy is made.
+    """
+
+    path: str
+    minimum: int
+    maximum: int
+    restore: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnobStatus:
+    """What a knob proxy does now (struct mlp_ioc_knobs).
+
+    Attributes:
+        applied: whether a model's setting is in force.
+        overridden: index of the knob that somebody else has changed, or None.
+        setting: the value or choice in force, when applied.
+        writes: of model settings.
+        restores: of defaults.
+        failures: writes that a knob did not take.
+    """
+
+    applied: bool
+    overridden: int | None
+    setting: int
+    writes: int
+    restores: int
+    failures: int
+
+
+def open_knob(knob: Knob) -> tuple[int, str]:
+    """Open a knob's file, for reading too where that is allowed.
+
+    Returns:
+        The file descriptor (closed on exec), and the text that puts the default back.
+
+    Raises:
+        ProxyError: `knob.open` when the file cannot be opened or read, `knob.restore`
+            when the restore text cannot be known or is too long, `knob.range`.
+    """
+    if knob.minimum > knob.maximum:
+        raise ProxyError(
+            f"{knob.path}: minimum {knob.minimum} lies above maximum {knob.maximum}",
+            code="knob.range",
+            hint="correct the range",
+            knob=knob.path,
+        )
+    try:
+        try:
+            fd = os.open(knob.path, os.O_RDWR | os.O_CLOEXEC)
+            readable = True
+        except PermissionError:
+            # Some tunables can only be written; others nobody but root may read.
+            fd = os.open(knob.path, os.O_WRONLY | os.O_CLOEXEC)
+            readable = False
+    except OSError as e:
+        raise ProxyError(
+            f"{knob.path} cannot be opened for writing: {e.strerror}",
+            code="knob.open",
+            hint="does it exist on this kernel, and may this user write it?",
+            knob=knob.path,
+        ) from e
+    try:
+        return fd, _restore_text(knob, fd, readable=readable)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _restore_text(knob: Knob, fd: int, *, readable: bool) -> str:
+    text = _present(knob, fd, readable=readable) if knob.restore is None else knob.restore
+    if not text or "\0" in text or len(text.encode()) >= TEXT_BYTES:
+        raise ProxyError(
+            f"{knob.path}: {text!r} cannot serve to put the default back",
+            code="knob.restore",
+            hint=f"give restore, 1 to {TEXT_BYTES - 1} bytes",
+            knob=knob.path,
+        )
+    return text
+
+
+def _present(knob: Knob, fd: int, *, readable: bool) -> str:
+    if not readable:
+        raise ProxyError(
+            f"{knob.path} cannot be read, so its default is not known",
+            code="knob.restore",
+            hint="give restore",
+            knob=knob.path,
+        )
+    try:
+        return os.pread(fd, 4096, 0).decode(errors="replace").strip()
+    except OSError as e:
+        raise ProxyError(
+            f"{knob.path} cannot be read: {e.strerror}",
+            code="knob.open",
+            hint="give restore",
+            knob=knob.path,
+        ) from e
