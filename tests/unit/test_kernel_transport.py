@@ -18,6 +18,7 @@ from mlproxy.errors import ProxyError
 from mlproxy.proxy import RECORD_DTYPE, KernelClock, KernelProxy, Kind, Knob, ProxyConfig, Trial
 from mlproxy.proxy.device import module_info, open_device
 from mlproxy.proxy.kernel_file import KernelFile
+from mlproxy.proxy.kernel_make import _create_failure, _settings
 from mlproxy.proxy.knob import open_knob
 from mlproxy.proxy.native import config_of, native_config
 from mlproxy.proxy.refusal import failure
@@ -134,6 +135,7 @@ class TestRequests:
             ([knob, knob], [[1], [2]]),
             ([knob] * 9, [[1] * 9, [2] * 9]),
             ([], [[1], [2]]),
+            ([Knob(str(path), trigger="commit", restore="off")], [[], []]),
         ]
         for knobs, settings in wrong:
             how = {"knobs": knobs, "settings": settings, "device": "/dev/null"}
@@ -141,6 +143,32 @@ class TestRequests:
         right = {"knobs": [knob], "settings": [[1], [2]], "device": "/dev/null"}
         assert code(KernelProxy.create, KNOBBED, **right) == "kernel.version"
         assert open_files() == before
+
+    def test_what_the_module_says_is_wrong_is_told_with_its_file(self):
+        knobs = [Knob("/sys/a", 0, 9), Knob("/sys/b", 0, 9)]
+        told = _create_failure(errno.EBADF, KNOBBED, "knobs[1]", knobs)
+        assert (told.code, told.context["knob"]) == ("knob.not_writable", "/sys/b")
+        told = _create_failure(errno.ERANGE, KNOBBED, "settings[3]", knobs)
+        assert (told.code, told.context["setting"]) == ("knob.range", "choice 1 of /sys/b")
+        told = _create_failure(errno.EINVAL, KNOBBED, "alpha", knobs)
+        assert (told.code, told.context["field"]) == ("proxy.config", "alpha")
+        assert _create_failure(errno.EEXIST, KNOBBED, "name", ()).code == "proxy.exists"
+        assert _create_failure(errno.EPERM, KNOBBED, "knobs[0]", knobs).code == "knob.permission"
+        version = _create_failure(errno.EPROTONOSUPPORT, KNOBBED, "abi_version", ())
+        assert version.code == "kernel.version"
+
+    def test_triggers_have_no_column_in_the_settings(self):
+        knobs = [
+            Knob("/sys/a", 0, 9),
+            Knob("/sys/state", trigger="commit", restore="off"),
+            Knob("/sys/b", 0, 9),
+        ]
+        full = _settings(KNOBBED, knobs, [[1, 2], [3, 4]])
+        assert full.tolist() == [[1, 0, 2], [3, 0, 4]]
+        one = ProxyConfig("v", Kind.VALUE, Trial.SWITCHBACK, epoch=9)
+        assert not len(_settings(one, knobs[:2], []))
+        assert code(_settings, one, knobs, []) == "knob.settings"
+        assert code(_settings, one, knobs[1::-1], []) == "knob.settings"
 
     def test_a_name_that_no_proxy_can_have(self):
         for name in ("", "n" * 32):
@@ -174,6 +202,10 @@ class TestKnobs:
         assert code(open_knob, Knob(str(full), 0, 1)) == "knob.restore"
         assert code(open_knob, Knob(str(full), 0, 1, restore="a\0b")) == "knob.restore"
         assert code(open_knob, Knob(str(full), 2, 1, restore="1")) == "knob.range"
+        trigger = {"trigger": "commit", "restore": "off"}
+        assert code(open_knob, Knob(str(full), 0, 1, **trigger)) == "knob.settings"
+        assert code(open_knob, Knob(str(full), trigger="commit")) == "knob.settings"
+        assert code(open_knob, Knob(str(full), trigger="c" * 64, restore="x")) == "knob.settings"
         assert open_files() == before
 
 

@@ -94,8 +94,8 @@ class KernelProxy:
             clock: MONOTONIC (nanoseconds), or CALLER: what each call says.
             knobs: tunables that the kernel writes in the model's epochs and puts
                 back in all other times; kind VALUE (one) or CHOICE, trial SWITCHBACK.
-            settings: CHOICE with knobs: per choice one value per knob,
-                shape [config.max + 1, len(knobs)].
+            settings: CHOICE with knobs: per choice one value per knob that is no
+                trigger, shape [config.max + 1, knobs].
             default_action: with knobs: what samples give as the default's action.
             device: where the module is.
 
@@ -414,4 +414,5 @@ class KernelProxy:
             writes=out.writes,
             restores=out.restores,
             failures=out.failures,
+            since=out.since,
         )

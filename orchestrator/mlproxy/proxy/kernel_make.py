@@ -130,7 +130,7 @@ def _open_all(knobs: Sequence[Knob], stack: contextlib.ExitStack) -> Any:
         native.fd, restore = open_knob(knob)
         stack.callback(os.close, native.fd)
         native.min, native.max = knob.minimum, knob.maximum
-        native.restore = restore.encode()
+        native.restore, native.trigger = restore.encode(), knob.trigger.encode()
     return natives
 
 
@@ -162,22 +162,38 @@ def _check(config: ProxyConfig, capacity: int, clock: KernelClock, knobs: Sequen
 def _settings(
     config: ProxyConfig, knobs: Sequence[Knob], settings: Sequence[Sequence[int]]
 ) -> npt.NDArray[np.int64]:
-    """The settings as int64, shape [choices, knobs], or of length 0."""
+    """The settings as int64, shape [choices, knobs] with zeros for triggers, or of length 0."""
     rows = np.ascontiguousarray(settings, dtype=np.int64)
+    values = [i for i, knob in enumerate(knobs) if not knob.trigger]
     choice = bool(knobs) and config.kind is Kind.CHOICE
-    fits = rows.shape == (config.max + 1, len(knobs)) if choice else not rows.size
-    if len(knobs) > (MAX_KNOBS if choice else 1) or not fits:
+    # A value is written to the one knob that comes first.
+    fits = rows.shape == (config.max + 1, len(values)) if choice else not rows.size
+    fits = fits and (not knobs or bool(values)) and (choice or values in ([], [0]))
+    if len(knobs) > MAX_KNOBS or not fits:
         raise ProxyError(
-            f"{config.name!r}: {len(knobs)} knobs and settings of shape {rows.shape} do not agree",
+            f"{config.name!r}: {len(values)} knobs, {len(knobs) - len(values)} triggers and"
+            f" settings of shape {rows.shape} do not agree",
             code="knob.settings",
-            hint=f"a value is written to one knob; a choice has a row for each of 0..max,"
-            f" with a value for each of up to {MAX_KNOBS} knobs",
+            hint="a value is written to one knob, the first; a choice has a row for each of 0..max"
+            f" with a value for each knob; knobs and triggers are {MAX_KNOBS} at most",
         )
-    return rows
+    if not rows.size:
+        return rows
+    full = np.zeros((len(rows), len(knobs)), dtype=np.int64)
+    full[:, values] = rows
+    return full
 
 
 def _create_failure(error: int, config: ProxyConfig, bad: str, knobs: Sequence[Knob]) -> ProxyError:
+    """The error of a CREATE; `bad` is what the module says is wrong."""
+    what, _, index = bad.rstrip("]").partition("[")
+    if what == "knobs":
+        path = knobs[int(index)].path
+        return failure(error, "create", f"{config.name}: {path}", knob=path)
+    if what == "settings":
+        row, column = divmod(int(index), len(knobs))
+        where = f"choice {row} of {knobs[column].path}"
+        return failure(error, "create", f"{config.name}: {where}", setting=where)
     if error == errno.EINVAL and bad:
         return refused_config(config, bad)
-    where = bad or ", ".join(k.path for k in knobs)
-    return failure(error, "create", config.name, where=where)
+    return failure(error, "create", config.name, field=bad)

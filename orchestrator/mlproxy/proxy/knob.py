@@ -25,12 +25,17 @@ class Knob:
         maximum: largest.
         restore: what is written to put the default back; None: what the file says
             when the proxy is made.
+        trigger: not empty: no tunable of its own but a file that makes what was
+            written to the others count ("commit"). It is written after each change
+            of theirs, and `restore`, which must be given, when the proxy ends, last
+            of all; minimum and maximum are 0, and it has no column in the settings.
     """
 
     path: str
-    minimum: int
-    maximum: int
+    minimum: int = 0
+    maximum: int = 0
     restore: str | None = None
+    trigger: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class KnobStatus:
         writes: of model settings.
         restores: of defaults.
         failures: writes that a knob did not take.
+        since: CLOCK_MONOTONIC time of the last change, nanoseconds; 0: never.
     """
 
     applied: bool
@@ -52,6 +58,7 @@ class KnobStatus:
     writes: int
     restores: int
     failures: int
+    since: int
 
 
 def open_knob(knob: Knob) -> tuple[int, str]:
@@ -62,8 +69,23 @@ def open_knob(knob: Knob) -> tuple[int, str]:
 
     Raises:
         ProxyError: `knob.open` when the file cannot be opened or read, `knob.restore`
-            when the restore text cannot be known or is too long, `knob.range`.
+            when the restore text cannot be known or is too long, `knob.range`,
+            `knob.settings` for a trigger that cannot be one.
     """
+    if len(knob.trigger.encode()) >= TEXT_BYTES or "\0" in knob.trigger:
+        raise ProxyError(
+            f"{knob.path}: {knob.trigger!r} cannot be written as a trigger",
+            code="knob.settings",
+            hint=f"a text of 1 to {TEXT_BYTES - 1} bytes",
+            knob=knob.path,
+        )
+    if knob.trigger and (knob.minimum or knob.maximum or knob.restore is None):
+        raise ProxyError(
+            f"{knob.path}: a trigger has restore, and no minimum or maximum",
+            code="knob.settings",
+            hint="restore is what is written when the proxy ends",
+            knob=knob.path,
+        )
     if knob.minimum > knob.maximum:
         raise ProxyError(
             f"{knob.path}: minimum {knob.minimum} lies above maximum {knob.maximum}",

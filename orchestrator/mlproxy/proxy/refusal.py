@@ -28,7 +28,7 @@ _ALWAYS: Final[dict[int, _Said]] = {
     ),
     errno.ENOTCONN: ("proxy.closed", "the file has no proxy", "create or attach one first"),
     errno.ENOTTY: _VERSION,
-    errno.EPROTO: _VERSION,
+    errno.EPROTONOSUPPORT: _VERSION,
     errno.ENOMEM: (
         "kernel.memory",
         "the kernel has no memory for it",
@@ -67,7 +67,7 @@ _BY_CALL: Final[dict[str, dict[int, _Said]]] = {
         ),
         errno.EBADF: (
             "knob.not_writable",
-            "a knob's file is not open, or not open for writing",
+            "a knob's file cannot be written, or is not open for writing",
             "open it with O_RDWR",
         ),
         errno.EOPNOTSUPP: (
