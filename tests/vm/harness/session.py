@@ -1,0 +1,151 @@
+"""All cases on one kernel: builds, boots, boots again after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import kmod, stage
+from .host import OUT, HarnessError, phase
+from .images import guest_root
+from .kernels import Kernel
+from .qemu import Guest, Machine
+
+CASES = ("tests/vm/cases",)
+# Tests of the host that the guest repeats with the kernel's proxy.
+CONTRACTS = (
+    "tests/contract/test_proxy_contract.py",
+    "tests/contract/test_plugin_proxy_contract.py",
+    "tests/contract/test_transports_agree.py",
+)
+_TIMEOUT = 300  # seconds per case on a plain kernel under emulation
+_SILENCE = 180  # seconds a guest may add to that, or take to boot
+_BOOTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The outcome of one case on one kernel.
+
+    Attributes:
+        kernel: `6.12`, `debug`, ...
+        name: pytest's node id, or the name of a check made on the host.
+        outcome: `passed`, `failed` or `skipped`.
+        reason: one line; empty when passed.
+        seconds: how long it took.
+        measures: numbers it took down.
+        text: for a person, when it failed.
+    """
+
+    kernel: str
+    name: str
+    outcome: str
+    reason: str = ""
+    seconds: float = 0.0
+    measures: dict[str, float] = field(default_factory=dict)
+    text: str = ""
+
+
+def run(kernel: Kernel, select: str) -> Iterator[Case]:
+    """Run the cases on a kernel, and give each as soon as it is known.
+
+    Args:
+        kernel: from `kernels`.
+        select: pytest's `-k`; empty runs all, and the checks of the build.
+
+    Raises:
+        HarnessError: when an image cannot be made or QEMU does not start.
+    """
+    out = OUT / kernel.name
+    out.mkdir(parents=True, exist_ok=True)
+    with phase(f"building the module for {kernel.release}"):
+        try:
+            modules, said = kmod.build(kernel, out)
+        except HarnessError as error:
+            yield Case(kernel.name, "build", "failed", "does not build", text=str(error))
+            return
+    if not select:
+        yield _check(kernel, "build with W=1 and sparse", said)
+        yield _check(kernel, "checkpatch", kmod.checkpatch(kernel, out))
+    request = {
+        "release": kernel.release,
+        "select": select,
+        "timeout": round(_TIMEOUT * kernel.slow),
+        "paths": [*CASES, *CONTRACTS],
+    }
+    work = stage.work_layer(kernel, modules, request, out)
+    disks = (guest_root(), kernel.modules, work)
+    done = 0
+    for boot in range(_BOOTS):
+        machine = Machine(
+            kernel.image, kernel.initramfs, disks, kernel.memory_mib, f"VMTEST_FIRST={done}"
+        )
+        with Guest(machine, out / f"boot-{boot}") as guest:
+            one = _Boot(kernel, guest)
+            yield from one.cases()
+        done += one.ended
+        if one.complete or not one.planned[done:]:
+            return
+    yield from (
+        Case(kernel.name, name, "failed", f"not run: the guest crashed {_BOOTS} times")
+        for name in one.planned[done:]
+    )
+
+
+def _check(kernel: Kernel, name: str, complaints: Sequence[str]) -> Case:
+    if not complaints:
+        return Case(kernel.name, name, "passed")
+    reason = f"{len(complaints)} complaints, the first: {complaints[0]}"
+    return Case(kernel.name, name, "failed", reason, text="\n".join(complaints))
+
+
+@dataclass(slots=True)
+class _Boot:
+    """One boot, from its first event to its last."""
+
+    kernel: Kernel
+    guest: Guest
+    planned: list[str] = field(default_factory=list)
+    ended: int = 0
+    complete: bool = False
+
+    def cases(self) -> Iterator[Case]:
+        running: str | None = None
+        limit: list[float] = [_SILENCE * self.kernel.slow]
+        died = "the guest ended without a word"
+        try:
+            for event in self.guest.events(limit):
+                match event["event"]:
+                    case "plan":
+                        self.planned = event["cases"]
+                    case "begin":
+                        running = event["case"]
+                        limit[0] = event["timeout"] + _SILENCE * self.kernel.slow
+                    case "end":
+                        running = None
+                        self.ended += event["case"] in self.planned
+                        yield _case(self.kernel, event)
+                    case "done":
+                        self.complete = True
+                        if event["status"] not in (0, 1):
+                            died = f"pytest ended with status {event['status']}"
+                            running = "pytest"
+        except HarnessError as error:
+            died = str(error)
+        if running is not None or not self.complete:
+            self.ended += running in self.planned
+            text = f"{self.guest.console_tail()}\n(console: {self.guest.console})"
+            yield Case(self.kernel.name, running or "boot", "failed", died, text=text)
+
+
+def _case(kernel: Kernel, event: dict[str, Any]) -> Case:
+    return Case(
+        kernel=kernel.name,
+        name=event["case"],
+        outcome=event["outcome"],
+        reason=event["reason"],
+        seconds=event["seconds"],
+        measures=event["measures"],
+        text=event["text"],
+    )
