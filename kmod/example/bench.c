@@ -5,9 +5,9 @@
  * in blocks, so that a disturbance hits both alike. Rows: ns per 1,000 calls of
  * an empty call, of a decision.
  */
+#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/sched.h>
-#include <linux/timekeeping.h>
 #include "example.h"
 
 #define BLOCKS	100

@@ -4,8 +4,8 @@
  * delayed work, when it is silent. The same work looks after the knobs.
  */
 #include <linux/jiffies.h>
+#include <linux/ktime.h>
 #include <linux/minmax.h>
-#include <linux/timekeeping.h>
 #include "mlproxy_module.h"
 
 static struct workqueue_struct *mlp_workqueue;

@@ -2,9 +2,9 @@
 /* The agent's calls: one table, one function each. */
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <linux/ktime.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
-#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 #include "mlproxy_module.h"
 #include "trace.h"

@@ -8,9 +8,9 @@
  */
 #include <linux/cred.h>
 #include <linux/fs.h>
+#include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/string.h>
-#include <linux/timekeeping.h>
 #include "knob.h"
 
 /*

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Proxies: made, listed, taken away, and what follows from each call. */
 #include <linux/ctype.h>
+#include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
-#include <linux/timekeeping.h>
 #include <linux/vmalloc.h>
 #include "../compat/mlproxy_compat.h"
 #include "mlproxy_module.h"
