@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -26,13 +27,7 @@ def requirements(pyproject: str) -> list[str]:
 
 
 def _name(requirement: str) -> str:
-    return (
-        requirement.split(">", maxsplit=1)[0]
-        .split("<", maxsplit=1)[0]
-        .split("=", maxsplit=1)[0]
-        .split("[", maxsplit=1)[0]
-        .strip()
-    )
+    return re.split(r"[<>=\[~!; ]", requirement, maxsplit=1)[0]
 
 
 def site() -> Path:
