@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mlproxy.events.types import FeedEvent
 from mlproxy.proxy.types import Proxy, ProxyConfig
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from mlproxy.proxy import InProcessProxy, KernelProxy, Knob, KnobProxy
+    from mlproxy.proxy.choose import Guard
+
+P = TypeVar("P", bound=Proxy)
 
 __all__ = ("StepResult", "Subsystem", "SubsystemContext", "SubsystemFactory")
 
@@ -27,6 +33,10 @@ class SubsystemContext:
         seed: for everything random; the same seed gives the same run.
         state_dir: an existing directory (mode 0700) of the subsystem's own.
         overrides: proxy name -> {field of ProxyConfig: value}, from `[proxy.<name>]`.
+        guard: `[daemon] guard`: where proxies are to be made.
+        journal_dir: where a proxy in this process notes what to put back in its knobs
+            after a crash; empty: below `state_dir`.
+        made: the proxies made with this context; the supervisor closes them at the end.
     """
 
     name: str
@@ -34,6 +44,9 @@ class SubsystemContext:
     seed: int
     state_dir: str
     overrides: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    guard: Guard = "auto"
+    journal_dir: str = ""
+    made: list[Proxy] = field(default_factory=list, init=False, compare=False, repr=False)
 
     def proxy_config(self, base: ProxyConfig) -> ProxyConfig:
         """Return `base` with what the operator set in `[proxy.<base.name>]`.
@@ -46,6 +59,81 @@ class SubsystemContext:
         """
         changes: dict[str, Any] = dict(self.overrides.get(base.name, {}))
         return dataclasses.replace(base, **changes)
+
+    def proxy(self, config: ProxyConfig, *, capacity: int = 65536) -> InProcessProxy | KernelProxy:
+        """Make a proxy for operations of the plugin's own, on the plugin's clock.
+
+        It lives in the kernel when the module is there and the operator allows it,
+        else in this process; its attribute `guard` says which. Native code that calls
+        the core directly needs an `InProcessProxy` instead.
+
+        Args:
+            config: as `proxy_config` returns it.
+            capacity: records in the ring, a power of two.
+
+        Raises:
+            ProxyError: `proxy.config`; `kernel.*` when the operator wants the kernel.
+        """
+        from mlproxy.proxy.choose import make_proxy
+
+        return self._keep(make_proxy(config, guard=self.guard, capacity=capacity))
+
+    def knob_proxy(
+        self,
+        config: ProxyConfig,
+        knobs: Sequence[Knob],
+        *,
+        settings: Sequence[Sequence[int]] = (),
+        default_action: int = 0,
+        capacity: int = 65536,
+    ) -> KnobProxy:
+        """Make a proxy that holds tunables: the kernel's, or one in this process.
+
+        Both write the model's setting in the model's epochs and put the default back
+        in all other times. Time is CLOCK_MONOTONIC in nanoseconds.
+
+        Args:
+            config: as `proxy_config` returns it: kind VALUE or CHOICE, trial SWITCHBACK.
+            knobs: the tunables.
+            settings: CHOICE: per choice one value per knob that is no trigger, shape
+                [config.max + 1, knobs].
+            default_action: what samples give as the default's action.
+            capacity: records in the ring, a power of two.
+
+        Raises:
+            ProxyError: `proxy.config`, `knob.*`; `kernel.*` when the operator wants the
+                kernel.
+        """
+        from mlproxy.proxy.choose import make_knob_proxy
+
+        made = make_knob_proxy(
+            config,
+            knobs,
+            guard=self.guard,
+            settings=settings,
+            default_action=default_action,
+            capacity=capacity,
+            journal_dir=self.journal_dir or Path(self.state_dir) / "knob-journal",
+        )
+        return self._keep(made)
+
+    def attach(self, proxy: str, *, watchdog_ns: int = 0) -> KernelProxy:
+        """Become the agent of a proxy that a part of the kernel has registered.
+
+        Args:
+            proxy: its name, as in /sys/class/mlproxy.
+            watchdog_ns: real time without a heartbeat until emergency; 0: none.
+
+        Raises:
+            ProxyError: `proxy.unknown`, `proxy.busy`, `proxy.guard`, `kernel.*`.
+        """
+        from mlproxy.proxy.choose import attach_proxy
+
+        return self._keep(attach_proxy(proxy, guard=self.guard, watchdog_ns=watchdog_ns))
+
+    def _keep(self, proxy: P) -> P:
+        self.made.append(proxy)
+        return proxy
 
 
 @dataclass(frozen=True, slots=True)

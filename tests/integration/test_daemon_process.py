@@ -314,3 +314,43 @@ def test_stop_and_config_over_the_socket(box: Box) -> None:
     assert rows["daemon.node"]["origin"] == f"{box.config}:2"
     assert box.call("stop") == {"stopping": True}
     assert daemon.wait(30) == 0
+
+
+KNOBS = (
+    "from mlproxy import hookimpl\n"
+    "from mlproxy.testing.knobs import knob_factory\n\n\n"
+    "@hookimpl\n"
+    "def mlproxy_subsystems():\n"
+    "    return [knob_factory('tuner')]\n"
+)
+
+
+def test_a_daemon_puts_back_what_a_killed_one_has_left_in_tunables(box: Box) -> None:
+    """In this process's guard; plain files stand in for tunables."""
+    ours, touched = box.directory / "ours", box.directory / "touched"
+    ours.write_text("7\n")
+    touched.write_text("8\n")
+    box.plugin("tuner", KNOBS)
+    box.set("tuner", enabled=True, knobs=[str(ours), str(touched)])
+    box.write("guard = 'in-process'\n")
+    first = box.start()
+    box.until(lambda s: s["subsystems"]["tuner"]["proxies"]["tuner.knobs"])
+    while ours.read_text() != "64" or touched.read_text() != "64":
+        time.sleep(0.001)
+    first.kill()
+    first.wait()
+    assert ours.read_text() == "64"  # nobody was there to put it back
+    touched.write_text("99\n")
+    box.set("tuner", enabled=False)
+    box.write("guard = 'in-process'\n")
+    second = box.start()
+    status = box.until(lambda s: s["pid"] == second.pid and s["put_back"])
+
+    assert {(Path(t["path"]).name, t["outcome"]) for t in status["put_back"]} == {
+        ("ours", "restored"),
+        ("touched", "foreign"),
+    }
+    assert (ours.read_text(), touched.read_text()) == ("7", "99\n")
+    shown = box.cli("status").stdout
+    assert "left by an earlier run, tuner.knobs: restored" in shown
+    assert list((box.directory / "state" / "knob-journal").iterdir()) == []

@@ -14,7 +14,8 @@ import pytest
 from mlproxy.app.supervisor import Limits, Supervisor
 from mlproxy.clock import SystemClock
 from mlproxy.events.types import MetricMessage, ModeEvent, PluginEvent, RejectEvent, StateMessage
-from mlproxy.proxy.types import Kind, Mode, Reason, Recommendation
+from mlproxy.proxy import Knob
+from mlproxy.proxy.types import Kind, Mode, ProxyConfig, Reason, Recommendation, Trial
 from mlproxy.subsystem import StepResult, SubsystemContext
 from mlproxy.testing import RecordingSink
 from mlproxy.testing.sample import RELEASE, DemoOptions, DemoSubsystem, demo_factory
@@ -315,3 +316,66 @@ async def test_what_a_subsystem_tells_is_not_told_twice(tmp_path: Path) -> None:
     state = b.sink.of(StateMessage)[-1]
     assert (state.champion, state.drifts) == ("tree", 2)
     assert state.models == {"tree": {"loss": 0.5}}
+
+
+class Holder:
+    """A subsystem with a knob proxy, which it leaves behind in one way or another."""
+
+    name = "holder"
+    period_seconds = 0.001
+
+    def __init__(self, knob: Path, end: str) -> None:
+        self.knob, self.end = knob, end
+        self.steps = 0
+
+    def start(self, context: SubsystemContext) -> list[Any]:
+        config = ProxyConfig(
+            "holder.demo", Kind.CHOICE, Trial.SWITCHBACK, epoch=10_000_000, share_trusted=999_999
+        )
+        self.proxy = context.knob_proxy(config, [Knob(str(self.knob), 0, 99)], settings=[[1], [5]])
+        self.proxy.start(0)
+        if self.end == "start":
+            raise RuntimeError("fails on purpose")
+        return [self.proxy]
+
+    def step(self) -> StepResult:
+        if not self.steps:
+            self.proxy.set_mode(Mode.TRUSTED, Reason.OPERATOR, 0)
+            self.proxy.submit(Recommendation(Kind.CHOICE, 1, 1 << 62, 1, 1, value=1), 0)
+        if self.proxy.knob_status().applied:
+            assert self.knob.read_text() == "5"
+            self.steps += 1
+            if self.end == "step":
+                raise RuntimeError("fails on purpose")
+            return StepResult(done=True)
+        return StepResult(worked=False)
+
+    def now(self, proxy: str) -> int:
+        return 0
+
+    def stop(self) -> None:
+        if self.end == "closes":
+            self.proxy.stop(0)
+            self.proxy.close()
+
+
+@pytest.mark.parametrize("end", ["closes", "forgets", "start", "step"])
+async def test_knobs_are_given_back_however_a_subsystem_ends(tmp_path: Path, end: str) -> None:
+    knob = tmp_path / "knob"
+    knob.write_text("7\n")
+    factory = dataclasses.replace(
+        demo_factory("holder"), create=lambda: Holder(knob, end), proxies=("holder.demo",)
+    )
+    async with bench(tmp_path) as b:
+        s = b.add("holder", factory=factory)
+        await until(s.settled.is_set)
+        assert knob.read_text().strip() == "7"
+        assert await s.emergency(True) == ([] if end == "start" else ["holder.demo"])
+
+    journals = tmp_path / "holder" / "knob-journal"
+    assert list(journals.iterdir()) == []
+    if end != "start":
+        assert b.mode("holder") == "emergency"
+        last = b.sink.of(ModeEvent)[-1]
+        assert (last.new, last.reason) == ("emergency", "agent-gone")
+    assert s.state == ("finished" if end in ("closes", "forgets") else "quarantined")

@@ -18,8 +18,9 @@ from mlproxy.errors import ProxyError
 from mlproxy.proxy import RECORD_DTYPE, KernelClock, KernelProxy, Kind, Knob, ProxyConfig, Trial
 from mlproxy.proxy.device import module_info, open_device
 from mlproxy.proxy.kernel_file import KernelFile
-from mlproxy.proxy.kernel_make import _create_failure, _settings
+from mlproxy.proxy.kernel_make import _create_failure
 from mlproxy.proxy.knob import open_knob
+from mlproxy.proxy.knob_rules import settings_of
 from mlproxy.proxy.native import config_of, native_config
 from mlproxy.proxy.refusal import failure
 from mlproxy.proxy.ring import RingReader, ring_bytes
@@ -163,12 +164,12 @@ class TestRequests:
             Knob("/sys/state", trigger="commit", restore="off"),
             Knob("/sys/b", 0, 9),
         ]
-        full = _settings(KNOBBED, knobs, [[1, 2], [3, 4]])
+        full = settings_of(KNOBBED, knobs, [[1, 2], [3, 4]])
         assert full.tolist() == [[1, 0, 2], [3, 0, 4]]
         one = ProxyConfig("v", Kind.VALUE, Trial.SWITCHBACK, epoch=9)
-        assert not len(_settings(one, knobs[:2], []))
-        assert code(_settings, one, knobs, []) == "knob.settings"
-        assert code(_settings, one, knobs[1::-1], []) == "knob.settings"
+        assert not len(settings_of(one, knobs[:2], []))
+        assert code(settings_of, one, knobs, []) == "knob.settings"
+        assert code(settings_of, one, knobs[1::-1], []) == "knob.settings"
 
     def test_a_name_that_no_proxy_can_have(self):
         for name in ("", "n" * 32):

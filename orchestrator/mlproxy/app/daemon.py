@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import enum
 import os
 import signal
@@ -19,6 +20,7 @@ from mlproxy.app.feedholder import FeedHolder, FeedMaker
 from mlproxy.app.lock import instance_lock, private_directory
 from mlproxy.app.sinks import EventSink, Fanout, LogSink, Notifier
 from mlproxy.app.supervisor import Limits, Supervisor
+from mlproxy.app.worker import Worker
 from mlproxy.clock import Clock, SystemClock
 from mlproxy.config.load import Config, Source, load
 from mlproxy.config.show import shown
@@ -26,6 +28,7 @@ from mlproxy.errors import ConfigError, ControlError, MlproxyError, Problem
 from mlproxy.events.types import PluginEvent
 from mlproxy.log import get_logger
 from mlproxy.plugin.registry import Registry
+from mlproxy.proxy.knob_restore import Restored, restore_all
 from mlproxy.subsystem import SubsystemContext
 
 __all__ = ("Daemon", "Ended")
@@ -81,6 +84,7 @@ class Daemon:
         self._holds: dict[str, bool] = {}
         self._reloading = asyncio.Lock()
         self._reloads = 0
+        self._restored: list[Restored] = []
         self._started_at = self._clock.utc_now()
         self._log = get_logger()
 
@@ -130,6 +134,7 @@ class Daemon:
             async with control_server(path, self._handle, group=group):
                 with self._signals(tasks) if signals else contextlib.nullcontext():
                     self._announce()
+                    await self._put_back()
                     for name in self._wanted(self.config):
                         self._launch(name)
                     self._log.info(
@@ -237,7 +242,39 @@ class Daemon:
             seed=(config.daemon.seed ^ (zlib.crc32(name.encode()) << 16)) & ((1 << 63) - 1),
             state_dir=str(Path(config.daemon.state_dir) / name),
             overrides={p: overrides[p] for p in factory.proxies if p in overrides},
+            guard=config.daemon.guard,
+            journal_dir=self._journals(config),
         )
+
+    @staticmethod
+    def _journals(config: Config) -> str:
+        # No subsystem can have this name.
+        return str(Path(config.daemon.state_dir) / "knob-journal")
+
+    async def _put_back(self) -> None:
+        """Put back what a daemon that died has left in knobs, before anybody holds them."""
+        worker = Worker("mlproxy-restore")
+        directory = self._journals(self.config)
+        try:
+            self._restored = await worker.call(
+                lambda: restore_all(directory), self.config.daemon.start_seconds
+            )
+        except TimeoutError:
+            # A tunable that hangs: its proxy finds the journal locked.
+            self._log.error("knob.left", outcome="failed", what=f"{directory}: no end in sight")
+        finally:
+            worker.close()
+        for told in self._restored:
+            self._log.warning("knob.left", proxy=told.proxy, outcome=told.outcome, what=str(told))
+            code = "knob.journal" if told.outcome in ("failed", "damaged") else ""
+            self._sink.emit(
+                PluginEvent(
+                    proxy=told.proxy,
+                    what="put_back",
+                    code=code,
+                    message=str(told)[:4096],
+                )
+            )
 
     @staticmethod
     def _limits(config: Config) -> Limits:
@@ -428,5 +465,6 @@ class Daemon:
             "reloads": self._reloads,
             "plugins": [r.as_dict() for r in self.registry.records],
             "subsystems": subsystems,
+            "put_back": [dataclasses.asdict(told) for told in self._restored],
             "feed": self._feed.status() if self._feed else {"state": "none"},
         }

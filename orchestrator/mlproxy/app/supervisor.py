@@ -33,7 +33,7 @@ from mlproxy.app.report import champion_event, changes, mode_event, state_messag
 from mlproxy.app.sinks import EventSink
 from mlproxy.app.worker import Worker
 from mlproxy.clock import Clock
-from mlproxy.errors import MlproxyError, PluginError
+from mlproxy.errors import MlproxyError, PluginError, ProxyError
 from mlproxy.events.types import (
     FeedEvent,
     MetricMessage,
@@ -58,6 +58,8 @@ _FAILED = {
     "stop": "plugin.stop_failed",
 }
 MAX_BACKOFF = 60.0
+_ENDED = ("proxy.closed", "proxy.gone")
+"""Errors of a proxy that nobody holds any more: its default acts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,35 @@ class _Watched:
         default_factory=lambda: deque(maxlen=16)
     )
 
+    def look(self, now: int, *, last: bool = False) -> bool:
+        """Take a snapshot; return whether it shows emergency.
+
+        Args:
+            now: proxy time.
+            last: the subsystem has ended: a proxy that is closed or gone then has its
+                default, and needs no more.
+
+        Raises:
+            ProxyError: what the proxy raises.
+        """
+        try:
+            self.snapshot = self.proxy.snapshot(now)
+        except ProxyError as error:
+            if not last or error.code not in _ENDED:
+                raise
+            if self.snapshot is not None and self.snapshot.mode != Mode.EMERGENCY:
+                # It cannot tell any more, and this is what the kernel made of it.
+                self.snapshot = dataclasses.replace(
+                    self.snapshot,
+                    mode=Mode.EMERGENCY,
+                    reason=Reason.AGENT_GONE,
+                    now=max(now, self.snapshot.now),
+                    mode_since=max(now, self.snapshot.now),
+                    mode_seq=self.snapshot.mode_seq + 1,
+                )
+            return True
+        return self.snapshot.mode == Mode.EMERGENCY
+
 
 @dataclass(slots=True)
 class _Run:
@@ -111,6 +142,7 @@ class _Run:
 
     worker: Worker
     subsystem: Subsystem | None = None
+    context: SubsystemContext | None = None
     hung: bool = False
     stopped: bool = False
 
@@ -229,7 +261,8 @@ class Supervisor:
         def start() -> Sequence[Proxy]:
             Path(self._context.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             run.subsystem = self._factory.create()
-            return list(run.subsystem.start(self._context))
+            run.context = dataclasses.replace(self._context)  # with a list of its own
+            return list(run.subsystem.start(run.context))
 
         proxies = await self._call(run, "start", self._limits.start, start)
 
@@ -275,17 +308,26 @@ class Supervisor:
         try:
             run.subsystem.stop()
         finally:
-            for name, watched in self._watched.items():
-                now = run.subsystem.now(name)
-                if watched.proxy.snapshot(now).mode != Mode.EMERGENCY:
-                    watched.proxy.stop(now, Reason.AGENT_GONE)
-            self._look(run)
+            try:
+                for name, watched in self._watched.items():
+                    now = run.subsystem.now(name)
+                    if not watched.look(now, last=True):
+                        watched.proxy.stop(now, Reason.AGENT_GONE)
+                        watched.look(now, last=True)
+            finally:
+                self._close(run)
+
+    def _close(self, run: _Run) -> None:
+        """Give back what the proxies hold: theirs, and those that a failed start has left."""
+        made = run.context.made if run.context is not None else []
+        for proxy in [*(w.proxy for w in self._watched.values()), *made]:
+            proxy.close()
 
     def _look(self, run: _Run) -> None:
         """In the worker: take snapshots."""
         if run.subsystem is not None:
             for name, watched in self._watched.items():
-                watched.snapshot = watched.proxy.snapshot(run.subsystem.now(name))
+                watched.look(run.subsystem.now(name))
 
     async def _call(self, run: _Run, phase: str, deadline: float, function: Callable[[], T]) -> T:
         """Run in the worker; every way to fail becomes a PluginError with the phase."""
@@ -350,11 +392,12 @@ class Supervisor:
                 except Exception:  # noqa: BLE001 - the plugin's clock is not to be relied on now
                     now = last
                 for _ in range(100):
-                    watched.snapshot = watched.proxy.snapshot(now)
-                    if watched.snapshot.mode == Mode.EMERGENCY:
+                    if watched.look(now, last=True):
                         break
                     watched.proxy.stop(now, Reason.AGENT_GONE)
-                    watched.snapshot = watched.proxy.snapshot(now)
+                    watched.look(now, last=True)
+            if not run.hung or not run.worker.alive:
+                self._close(run)
 
         try:
             await self._guard.call(stop_all, GUARD_SECONDS)
@@ -449,8 +492,13 @@ class Supervisor:
             watched = self._watched[name]
             last = watched.snapshot.now if watched.snapshot else 0
             now = run.subsystem.now(name) if run.subsystem else last
-            watched.proxy.operator_emergency(on, now)
-            watched.snapshot = watched.proxy.snapshot(now)
+            try:
+                watched.proxy.operator_emergency(on, now)
+            except ProxyError as error:
+                # Between two lives: the next one hears of it at its start.
+                if error.code not in _ENDED:
+                    raise
+            watched.look(now, last=True)
 
     def proxies(self) -> list[str]:
         """Names of the proxies, as far as known."""

@@ -49,6 +49,9 @@ def render(status: dict[str, Any]) -> str:
         for p in status["plugins"]
         if p["state"] == "quarantined"
     ]
+    for told in status.get("put_back", ()):
+        what = f"{told['outcome']} {told['path']} {told['message']}".rstrip()
+        lines.append(f"left by an earlier run, {told['proxy']}: {what}")
     for name, sub in status["subsystems"].items():
         lines.append(
             f"{name}: {_paint(sub['state'])}, {sub['steps']} steps, {sub['restarts']} restarts"

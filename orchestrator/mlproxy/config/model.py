@@ -55,6 +55,11 @@ class DaemonConfig(Section):
         examples=["mlproxy"],
     )
     seed: int = Field(default=1, ge=0, lt=1 << 63, description="of everything random")
+    guard: Literal["auto", "kernel", "in-process"] = Field(
+        default="auto",
+        description="where proxies live, so who falls back when the daemon dies: kernel (an error "
+        "without the module), in-process, or auto: the kernel when it can",
+    )
     import_seconds: Seconds = Field(default=30.0, description="deadline of importing a plugin")
     start_seconds: Seconds = Field(default=30.0, description="deadline of a subsystem's start()")
     step_seconds: Seconds = Field(default=5.0, description="deadline of a subsystem's step()")

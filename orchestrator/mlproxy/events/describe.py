@@ -35,7 +35,9 @@ def describe(event: AnyEvent) -> str:
         case PluginEvent():
             text = f"plugin {event.what}"
             text += f" in {event.phase}" if event.phase else ""
-            text += f": [{event.code}] {event.message}" if event.code else ""
+            text += ":" if event.code or event.message else ""
+            text += f" [{event.code}]" if event.code else ""
+            text += f" {event.message}" if event.message else ""
         case LossEvent():
             counts = ", ".join(f"{n} {kind}" for kind, n in sorted(event.dropped.items()))
             text = f"loss of {counts}"

@@ -102,7 +102,11 @@ class RejectEvent(FeedEvent, frozen=True, kw_only=True, tag="reject", tag_field=
 
 
 class PluginEvent(FeedEvent, frozen=True, kw_only=True, tag="plugin", tag_field="kind"):
-    """A plugin was loaded, quarantined, restarted, finished or stopped."""
+    """A plugin was loaded, quarantined, restarted, finished or stopped.
+
+    `put_back`: at the daemon's start, what an earlier one had left in a tunable of
+    `proxy`; the message says what became of it.
+    """
 
     what: str
     phase: str = ""

@@ -2,7 +2,8 @@
 
 from mlproxy.proxy.in_process import InProcessProxy, core_functions
 from mlproxy.proxy.kernel import KernelClock, KernelProxy
-from mlproxy.proxy.knob import Knob, KnobStatus
+from mlproxy.proxy.knob import Knob, KnobProxy, KnobStatus
+from mlproxy.proxy.knob_in_process import InProcessKnobProxy
 from mlproxy.proxy.layout import RECORD_DTYPE, RING_META_DTYPE
 from mlproxy.proxy.program import check_program, decode_program, encode_program, eval_program
 from mlproxy.proxy.recommendation import encode_recommendation
@@ -32,11 +33,13 @@ __all__ = (
     "ArmStats",
     "Decision",
     "Evidence",
+    "InProcessKnobProxy",
     "InProcessProxy",
     "KernelClock",
     "KernelProxy",
     "Kind",
     "Knob",
+    "KnobProxy",
     "KnobStatus",
     "Mode",
     "Program",

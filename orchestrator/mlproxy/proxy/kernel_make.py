@@ -11,17 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
 from mlproxy import _core
 from mlproxy.errors import ProxyError
 from mlproxy.proxy.device import ABI_VERSION, call, open_device
 from mlproxy.proxy.kernel_file import KernelFile
-from mlproxy.proxy.knob import MAX_KNOBS, Knob, open_knob
+from mlproxy.proxy.knob import Knob, open_knob
+from mlproxy.proxy.knob_rules import check_shape, settings_of
 from mlproxy.proxy.native import config_of, native_config, refused_config
 from mlproxy.proxy.refusal import failure
-from mlproxy.proxy.types import Kind, ProxyConfig, Trial
+from mlproxy.proxy.types import ProxyConfig
 
 __all__ = ("KernelClock", "Made", "attach", "create")
 
@@ -80,7 +78,7 @@ def create(
     request.capacity = capacity
     request.default_action = default_action
     request.config = native_config(config)[0]
-    rows = _settings(config, knobs, settings)
+    rows = settings_of(config, knobs, settings)
     if len(rows):
         request.nr_settings = len(rows)
         request.settings = rows.ctypes.data
@@ -143,10 +141,6 @@ def _check(config: ProxyConfig, capacity: int, clock: KernelClock, knobs: Sequen
         ("name", config.name, bool(_NAME.match(config.name))),
         ("clock", clock, clock is not KernelClock.OWNER),
         ("clock", clock, not held or clock is KernelClock.MONOTONIC),
-        ("kind", config.kind, not held or config.kind in (Kind.VALUE, Kind.CHOICE)),
-        ("trial", config.trial, not held or config.trial is Trial.SWITCHBACK),
-        ("nr_features", config.nr_features, not held or config.nr_features == 0),
-        ("nr_streams", config.nr_streams, not held or config.nr_streams == 1),
     )
     for field, value, fine in checks:
         if not fine:
@@ -157,31 +151,8 @@ def _check(config: ProxyConfig, capacity: int, clock: KernelClock, knobs: Sequen
                 hint="docs/reference/kernel-transport.md says what is",
                 field=field,
             )
-
-
-def _settings(
-    config: ProxyConfig, knobs: Sequence[Knob], settings: Sequence[Sequence[int]]
-) -> npt.NDArray[np.int64]:
-    """The settings as int64, shape [choices, knobs] with zeros for triggers, or of length 0."""
-    rows = np.ascontiguousarray(settings, dtype=np.int64)
-    values = [i for i, knob in enumerate(knobs) if not knob.trigger]
-    choice = bool(knobs) and config.kind is Kind.CHOICE
-    # A value is written to the one knob that comes first.
-    fits = rows.shape == (config.max + 1, len(values)) if choice else not rows.size
-    fits = fits and (not knobs or bool(values)) and (choice or values in ([], [0]))
-    if len(knobs) > MAX_KNOBS or not fits:
-        raise ProxyError(
-            f"{config.name!r}: {len(values)} knobs, {len(knobs) - len(values)} triggers and"
-            f" settings of shape {rows.shape} do not agree",
-            code="knob.settings",
-            hint="a value is written to one knob, the first; a choice has a row for each of 0..max"
-            f" with a value for each knob; knobs and triggers are {MAX_KNOBS} at most",
-        )
-    if not rows.size:
-        return rows
-    full = np.zeros((len(rows), len(knobs)), dtype=np.int64)
-    full[:, values] = rows
-    return full
+    if held:
+        check_shape(config)
 
 
 def _create_failure(error: int, config: ProxyConfig, bad: str, knobs: Sequence[Knob]) -> ProxyError:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from mlproxy import _core
 from mlproxy.errors import ProxyError
+from mlproxy.proxy.knob_file import open_to_write
+from mlproxy.proxy.types import Arm, Proxy
 
-__all__ = ("MAX_KNOBS", "Knob", "KnobStatus", "open_knob")
+__all__ = ("MAX_KNOBS", "Knob", "KnobProxy", "KnobStatus", "open_knob")
 
 MAX_KNOBS: Final = int(_core.lib.MLP_MAX_KNOBS)
 TEXT_BYTES: Final = int(_core.lib.MLP_KNOB_TEXT)
@@ -61,6 +66,26 @@ class KnobStatus:
     since: int
 
 
+class KnobProxy(Proxy, Protocol):
+    """A proxy that holds tunables: one decision per epoch, which it writes itself.
+
+    Implemented by `KernelProxy` and `InProcessKnobProxy`. Its time is
+    CLOCK_MONOTONIC in nanoseconds; no method looks at `now`.
+    """
+
+    def report(self, arm: Arm, unit: int, cost: int, now: int) -> None:
+        """Report what a scored window of one arm cost (fixed point, lower is better)."""
+
+    def report_twin(self, cost_default: int, cost_model: int, now: int) -> None:
+        """Report what one window cost each arm on the twin."""
+
+    def publish(self, record: npt.NDArray[np.void] | np.void) -> None:
+        """Put one LABEL record (RECORD_DTYPE) into the ring."""
+
+    def knob_status(self) -> KnobStatus:
+        """Return what is in force."""
+
+
 def open_knob(knob: Knob) -> tuple[int, str]:
     """Open a knob's file, for reading too where that is allowed.
 
@@ -94,13 +119,7 @@ def open_knob(knob: Knob) -> tuple[int, str]:
             knob=knob.path,
         )
     try:
-        try:
-            fd = os.open(knob.path, os.O_RDWR | os.O_CLOEXEC)
-            readable = True
-        except PermissionError:
-            # Some tunables can only be written; others nobody but root may read.
-            fd = os.open(knob.path, os.O_WRONLY | os.O_CLOEXEC)
-            readable = False
+        fd, readable = open_to_write(knob.path)
     except OSError as e:
         raise ProxyError(
             f"{knob.path} cannot be opened for writing: {e.strerror}",

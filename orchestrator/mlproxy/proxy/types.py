@@ -265,9 +265,9 @@ class Snapshot:
 class Proxy(Protocol):
     """The kernel-side object of one decision, wherever it lives.
 
-    Implemented by `InProcessProxy` (the core through cffi) and `KernelProxy`
-    (/dev/mlproxy). All times are the proxy's own; all methods are cheap and
-    never block.
+    Implemented by `InProcessProxy` (the core through cffi), `InProcessKnobProxy`
+    (that, and tunables) and `KernelProxy` (/dev/mlproxy). All times are the
+    proxy's own; all methods are cheap and never block.
     """
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 
 from mlproxy.app.worker import Worker
 from mlproxy.config.model import Section
+from mlproxy.errors import ProxyError
 from mlproxy.hooks import Hooks
 from mlproxy.plugin.registry import PluginRecord, Registry
 from mlproxy.proxy.types import Mode, Proxy
@@ -173,7 +174,13 @@ class _Run:
     def _modes(self) -> Iterator[tuple[str, Mode]]:
         for proxy in self.proxies:
             name = proxy.config.name
-            yield name, proxy.snapshot(self._running().now(name)).mode
+            try:
+                mode = proxy.snapshot(self._running().now(name)).mode
+            except ProxyError as error:
+                if error.code != "proxy.closed":
+                    raise
+                mode = Mode.EMERGENCY  # the default acts: nobody holds it
+            yield name, mode
 
 
 def check_factory(
