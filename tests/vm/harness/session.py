@@ -8,26 +8,55 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import kmod, stage
+from . import kmod, source, stage
 from .case import Case
 from .host import OUT, ROOT, HarnessError, phase
 from .images import guest_root
 from .kernels import Kernel
 from .qemu import Guest, Machine
 
-CASES = "tests/vm/cases"
-_TIMEOUT = 300  # seconds per case on a plain kernel under emulation
-_SILENCE = 180  # seconds a guest may add to that, or take to boot
 _BOOTS = 6
 _FINE = (0, 1, 2)  # pytest's status: passed, failed, stopped before the end
 
 
-def run(kernel: Kernel, select: str) -> Iterator[Case]:
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What a guest runs.
+
+    Attributes:
+        paths: files and folders for pytest.
+        checks: whether the module's build is checked too.
+        timeout: seconds per case on a plain kernel under emulation.
+        silence: seconds that a guest may add to that, or take to boot.
+    """
+
+    paths: tuple[str, ...]
+    checks: bool = True
+    timeout: float = 300
+    silence: float = 180
+
+
+def contracts() -> list[str]:
+    """The host's tests that the guest repeats with the kernel's proxy: the fixture's users."""
+    return [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests/contract").glob("test_*.py"))
+        if "transport" in path.read_text(encoding="utf-8")
+    ]
+
+
+ALL = Suite(("tests/vm/cases", *contracts()))
+# That the harness notices what it is there to notice.
+SELFTEST = Suite(("tests/vm/selftest",), checks=False, timeout=60, silence=60)
+
+
+def run(kernel: Kernel, select: str, suite: Suite = ALL) -> Iterator[Case]:
     """Run the cases on a kernel, and give each as soon as it is known.
 
     Args:
         kernel: from `kernels`.
         select: pytest's `-k`; empty runs all, and the checks of the build.
+        suite: what is run.
 
     Raises:
         HarnessError: when an image cannot be made or QEMU does not start.
@@ -41,16 +70,16 @@ def run(kernel: Kernel, select: str) -> Iterator[Case]:
     except HarnessError as error:
         yield Case(kernel.name, "build", "failed", "does not build", text=str(error))
         return
-    if not select:
+    if suite.checks and not select:
         sizes = kmod.sizes(kernel, modules, out)
         yield _check(kernel, "build with W=1 and sparse", said, began, sizes)
         yield from _checks(kernel, out)
     request = {
         "release": kernel.release,
         "select": select,
-        "timeout": round(_TIMEOUT * kernel.slow),
+        "timeout": round(suite.timeout * kernel.slow),
         "slow": kernel.slow,
-        "paths": [CASES, *contracts()],
+        "paths": suite.paths,
     }
     work = stage.work_layer(kernel, modules, request, out)
     disks = (guest_root(), kernel.modules, work)
@@ -60,7 +89,7 @@ def run(kernel: Kernel, select: str) -> Iterator[Case]:
             kernel.image, kernel.initramfs, disks, kernel.memory_mib, f"VMTEST_FIRST={done}"
         )
         with Guest(machine, out / f"boot-{boot}") as guest:
-            one = _Boot(kernel, guest)
+            one = _Boot(kernel, guest, suite.silence * kernel.slow)
             yield from one.cases()
         done += one.ended
         if one.complete or not one.planned[done:]:
@@ -71,18 +100,10 @@ def run(kernel: Kernel, select: str) -> Iterator[Case]:
     )
 
 
-def contracts() -> list[str]:
-    """The host's tests that the guest repeats with the kernel's proxy: the fixture's users."""
-    return [
-        str(path.relative_to(ROOT))
-        for path in sorted((ROOT / "tests/contract").glob("test_*.py"))
-        if "transport" in path.read_text(encoding="utf-8")
-    ]
-
-
 def _checks(kernel: Kernel, out: Path) -> Iterator[Case]:
-    began = time.monotonic()
-    yield _check(kernel, "checkpatch", kmod.checkpatch(kernel, out), began)
+    if kernel.release.startswith(source.VERSION):  # whose checkpatch it is; once is enough
+        began = time.monotonic()
+        yield _check(kernel, "checkpatch", kmod.checkpatch(kernel, out), began)
     began = time.monotonic()
     if kernel.packaged:
         yield _check(kernel, "DKMS builds and installs it", kmod.dkms(kernel, out), began)
@@ -110,6 +131,7 @@ class _Boot:
 
     kernel: Kernel
     guest: Guest
+    silence: float
     planned: list[str] = field(default_factory=list)
     ended: int = 0
     complete: bool = False
@@ -117,7 +139,7 @@ class _Boot:
 
     def cases(self) -> Iterator[Case]:
         running: str | None = None
-        limit: list[float] = [_SILENCE * self.kernel.slow]
+        limit: list[float] = [self.silence]
         died = "the guest ended without a word"
         try:
             for event in self.guest.events(limit):
@@ -126,7 +148,7 @@ class _Boot:
                         self.planned = event["cases"]
                     case "begin":
                         running = event["case"]
-                        limit[0] = event["timeout"] + _SILENCE * self.kernel.slow
+                        limit[0] = event["timeout"] + self.silence
                     case "end":
                         running = None
                         self.ended += event["case"] in self.planned

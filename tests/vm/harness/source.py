@@ -9,7 +9,8 @@ from pathlib import Path
 from .host import HarnessError, cache, key_of, once, run
 from .mirrors import keyring, mirrors
 
-PACKAGE = "linux-source-6.12"
+VERSION = "6.12"
+PACKAGE = f"linux-source-{VERSION}"
 _SCRIPTS = ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
 
 
