@@ -72,6 +72,7 @@ def _tree(
             [
                 *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"),
                 "--aptopt=APT::Install-Recommends false",
+                "--dpkgopt=force-unsafe-io",  # a crash leaves nothing in the cache
                 # An initramfs of our own is made later: theirs is large and slow to make.
                 *(f"--setup-hook={setup}" for _ in (1,) if setup),
                 *(f"--customize-hook={hook}" for hook in customize),
