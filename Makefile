@@ -9,15 +9,16 @@ NATIVE := $(wildcard kmod/core/*.[ch] kmod/uapi/*.h plugins/*/csrc/*.[ch] plugin
 	orchestrator/mlproxy/*/csrc/*.[ch]) orchestrator/build_native.py
 SECONDS ?= 60
 SEED ?= 1
-KERNEL ?= 6.12
+KERNEL ?= 6.12 6.1 7
 CASE ?=
+RESULTS ?=
 
 .PHONY: help setup native demo test lint fuzz vmtest docs clean
 help:
 	@echo "make demo    watch models learn on recorded write streams (sets itself up)"
 	@echo "make test    lint, types, all tests"
 	@echo "make fuzz    every parser and the core's API, SECONDS=60"
-	@echo "make vmtest  the kernel module on real kernels under QEMU (root; KERNEL='6.12 6.1 7', CASE=)"
+	@echo "make vmtest  the kernel module on real kernels under QEMU (root; KERNEL='6.12 6.1 7 debug' CASE=)"
 	@echo "make docs    write the reference pages that come from the code"
 	@echo "make setup   virtual environment and native parts, in $(VENV)"
 	@echo "make clean   remove what was made"
@@ -54,7 +55,8 @@ fuzz: setup
 	$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
 
 vmtest: setup
-	$(BIN)/python tests/vm/run.py $(foreach k,$(KERNEL),--kernel $(k)) $(if $(CASE),--case "$(CASE)")
+	$(BIN)/python tests/vm/run.py $(foreach k,$(KERNEL),--kernel $(k)) \
+		$(if $(CASE),--case "$(CASE)") $(if $(RESULTS),--results "$(RESULTS)")
 
 docs: setup
 	$(BIN)/python -m mlproxy.cli.reference docs

@@ -16,12 +16,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 OUT = ROOT / "out" / "vm"
-# tool -> Debian package; `.ci/run` installs the same ones (`run.py --packages`)
+# tool -> Debian package; `.ci/run` installs what `run.py --packages` prints
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
     "mke2fs": "e2fsprogs",
     "unshare": "util-linux",
+    "tar": "tar",
+    "xz": "xz-utils",
 }
 
 
@@ -37,12 +39,16 @@ def missing() -> str | None:
         return "they need root, to make a Debian tree and chroot into it"
     if not shutil.which("apt-get", path=tool_path()):
         return "they need apt, to fetch Debian's kernels"
-    absent = [
-        package for tool, package in TOOLS.items() if not shutil.which(tool, path=tool_path())
-    ]
-    if absent:
+    if absent := packages():
         return f"missing Debian packages: {' '.join(absent)}"
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        return "they need to mount file systems, which this container must not"
     return None
+
+
+def packages() -> list[str]:
+    """The Debian packages that this machine lacks for the VM tests."""
+    return [package for tool, package in TOOLS.items() if not shutil.which(tool, path=tool_path())]
 
 
 def tool_path() -> str:
@@ -81,7 +87,7 @@ def once(name: str, make: Callable[[Path], None]) -> Path:
 
     It appears under its name only when it is complete, and two runs at the
     same time make it once. Older folders of the same kind (the name up to the
-    last dash) stay; `prune` removes them.
+    last dash) stay until somebody removes them.
 
     Raises:
         HarnessError: from `make`; what it left is removed.

@@ -31,6 +31,7 @@ class Kernel:
         binds: what must be bound into the tree for that.
         memory_mib: of the guest.
         slow: how much longer than on a plain kernel everything takes.
+        packaged: it and its headers are installed in `tree`, as DKMS wants them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Kernel:
     binds: Mapping[str, Path] = field(default_factory=dict)
     memory_mib: int = 2048
     slow: float = 1.0
+    packaged: bool = True
 
 
 def _debian(name: str, tree: Callable[[], Path], prefix: str) -> Kernel:
@@ -93,6 +95,7 @@ def _debug() -> Kernel:
         binds={DEBUG_INSIDE: built},
         memory_mib=4096,
         slow=4.0,
+        packaged=False,
     )
 
 

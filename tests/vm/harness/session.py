@@ -2,77 +2,84 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from . import kmod, stage
-from .host import OUT, HarnessError, phase
+from . import kmod, source, stage
+from .case import Case
+from .host import OUT, ROOT, HarnessError, phase
 from .images import guest_root
 from .kernels import Kernel
 from .qemu import Guest, Machine
 
-CASES = ("tests/vm/cases",)
-# Tests of the host that the guest repeats with the kernel's proxy.
-CONTRACTS = (
-    "tests/contract/test_proxy_contract.py",
-    "tests/contract/test_plugin_proxy_contract.py",
-    "tests/contract/test_transports_agree.py",
-)
-_TIMEOUT = 300  # seconds per case on a plain kernel under emulation
-_SILENCE = 180  # seconds a guest may add to that, or take to boot
-_BOOTS = 4
+_BOOTS = 6
+_FINE = (0, 1, 2)  # pytest's status: passed, failed, stopped before the end
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """The outcome of one case on one kernel.
+class Suite:
+    """What a guest runs.
 
     Attributes:
-        kernel: `6.12`, `debug`, ...
-        name: pytest's node id, or the name of a check made on the host.
-        outcome: `passed`, `failed` or `skipped`.
-        reason: one line; empty when passed.
-        seconds: how long it took.
-        measures: numbers it took down.
-        text: for a person, when it failed.
+        paths: files and folders for pytest.
+        checks: whether the module's build is checked too.
+        timeout: seconds per case on a plain kernel under emulation.
+        silence: seconds that a guest may add to that, or take to boot.
     """
 
-    kernel: str
-    name: str
-    outcome: str
-    reason: str = ""
-    seconds: float = 0.0
-    measures: dict[str, float] = field(default_factory=dict)
-    text: str = ""
+    paths: tuple[str, ...]
+    checks: bool = True
+    timeout: float = 300
+    silence: float = 180
 
 
-def run(kernel: Kernel, select: str) -> Iterator[Case]:
+def contracts() -> list[str]:
+    """The host's tests that the guest repeats with the kernel's proxy: the fixture's users."""
+    return [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests/contract").glob("test_*.py"))
+        if "transport" in path.read_text(encoding="utf-8")
+    ]
+
+
+ALL = Suite(("tests/vm/cases", *contracts()))
+# That the harness notices what it is there to notice.
+SELFTEST = Suite(("tests/vm/selftest",), checks=False, timeout=60, silence=60)
+
+
+def run(kernel: Kernel, select: str, suite: Suite = ALL) -> Iterator[Case]:
     """Run the cases on a kernel, and give each as soon as it is known.
 
     Args:
         kernel: from `kernels`.
         select: pytest's `-k`; empty runs all, and the checks of the build.
+        suite: what is run.
 
     Raises:
         HarnessError: when an image cannot be made or QEMU does not start.
     """
     out = OUT / kernel.name
     out.mkdir(parents=True, exist_ok=True)
-    with phase(f"building the module for {kernel.release}"):
-        try:
+    began = time.monotonic()
+    try:
+        with phase(f"building the module for {kernel.release}"):
             modules, said = kmod.build(kernel, out)
-        except HarnessError as error:
-            yield Case(kernel.name, "build", "failed", "does not build", text=str(error))
-            return
-    if not select:
-        yield _check(kernel, "build with W=1 and sparse", said)
-        yield _check(kernel, "checkpatch", kmod.checkpatch(kernel, out))
+    except HarnessError as error:
+        yield Case(kernel.name, "build", "failed", "does not build", text=str(error))
+        return
+    if suite.checks and not select:
+        sizes = kmod.sizes(kernel, modules, out)
+        yield _check(kernel, "build with W=1 and sparse", said, began, sizes)
+        yield from _checks(kernel, out)
     request = {
         "release": kernel.release,
         "select": select,
-        "timeout": round(_TIMEOUT * kernel.slow),
-        "paths": [*CASES, *CONTRACTS],
+        "timeout": round(suite.timeout * kernel.slow),
+        "slow": kernel.slow,
+        "paths": suite.paths,
     }
     work = stage.work_layer(kernel, modules, request, out)
     disks = (guest_root(), kernel.modules, work)
@@ -82,22 +89,40 @@ def run(kernel: Kernel, select: str) -> Iterator[Case]:
             kernel.image, kernel.initramfs, disks, kernel.memory_mib, f"VMTEST_FIRST={done}"
         )
         with Guest(machine, out / f"boot-{boot}") as guest:
-            one = _Boot(kernel, guest)
+            one = _Boot(kernel, guest, suite.silence * kernel.slow)
             yield from one.cases()
         done += one.ended
         if one.complete or not one.planned[done:]:
             return
     yield from (
-        Case(kernel.name, name, "failed", f"not run: the guest crashed {_BOOTS} times")
+        Case(kernel.name, name, "failed", f"not run: the guest had to boot {_BOOTS} times")
         for name in one.planned[done:]
     )
 
 
-def _check(kernel: Kernel, name: str, complaints: Sequence[str]) -> Case:
+def _checks(kernel: Kernel, out: Path) -> Iterator[Case]:
+    if kernel.release.startswith(source.VERSION):  # whose checkpatch it is; once is enough
+        began = time.monotonic()
+        yield _check(kernel, "checkpatch", kmod.checkpatch(kernel, out), began)
+    began = time.monotonic()
+    if kernel.packaged:
+        yield _check(kernel, "DKMS builds and installs it", kmod.dkms(kernel, out), began)
+    else:
+        yield Case(kernel.name, "DKMS builds and installs it", "skipped", "not Debian's kernel")
+
+
+def _check(
+    kernel: Kernel,
+    name: str,
+    complaints: Sequence[str],
+    began: float,
+    measures: dict[str, float] | None = None,
+) -> Case:
+    seconds = time.monotonic() - began
     if not complaints:
-        return Case(kernel.name, name, "passed")
+        return Case(kernel.name, name, "passed", "", seconds, measures or {})
     reason = f"{len(complaints)} complaints, the first: {complaints[0]}"
-    return Case(kernel.name, name, "failed", reason, text="\n".join(complaints))
+    return Case(kernel.name, name, "failed", reason, seconds, text="\n".join(complaints))
 
 
 @dataclass(slots=True)
@@ -106,13 +131,15 @@ class _Boot:
 
     kernel: Kernel
     guest: Guest
+    silence: float
     planned: list[str] = field(default_factory=list)
     ended: int = 0
     complete: bool = False
+    again: bool = False
 
     def cases(self) -> Iterator[Case]:
         running: str | None = None
-        limit: list[float] = [_SILENCE * self.kernel.slow]
+        limit: list[float] = [self.silence]
         died = "the guest ended without a word"
         try:
             for event in self.guest.events(limit):
@@ -121,19 +148,22 @@ class _Boot:
                         self.planned = event["cases"]
                     case "begin":
                         running = event["case"]
-                        limit[0] = event["timeout"] + _SILENCE * self.kernel.slow
+                        limit[0] = event["timeout"] + self.silence
                     case "end":
                         running = None
                         self.ended += event["case"] in self.planned
                         yield _case(self.kernel, event)
+                    case "again":
+                        self.again = True
                     case "done":
-                        self.complete = True
-                        if event["status"] not in (0, 1):
+                        # A boot that ends itself early is followed by another.
+                        self.complete = not self.again
+                        if event["status"] not in _FINE:
                             died = f"pytest ended with status {event['status']}"
                             running = "pytest"
         except HarnessError as error:
             died = str(error)
-        if running is not None or not self.complete:
+        if running is not None or not (self.complete or self.again):
             self.ended += running in self.planned
             text = f"{self.guest.console_tail()}\n(console: {self.guest.console})"
             yield Case(self.kernel.name, running or "boot", "failed", died, text=text)

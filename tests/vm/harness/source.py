@@ -7,8 +7,10 @@ import tempfile
 from pathlib import Path
 
 from .host import HarnessError, cache, key_of, once, run
+from .mirrors import keyring, mirrors
 
-PACKAGE = "linux-source-6.12"
+VERSION = "6.12"
+PACKAGE = f"linux-source-{VERSION}"
 _SCRIPTS = ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch")
 
 
@@ -23,7 +25,10 @@ def unpack(into: Path, *members: str) -> None:
         run(
             [
                 *("mmdebstrap", "--mode=root", "--variant=extract", "--format=directory"),
-                *(f"--include={PACKAGE}", "trixie", tree),
+                f"--include={PACKAGE}",
+                *keyring(),
+                *("trixie", tree),
+                *mirrors("trixie"),
             ],
             log=Path(folder) / "mmdebstrap.log",
             what=f"fetching {PACKAGE}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .host import HarnessError, key_of, once, run
+from .mirrors import keyring, mirrors
 
 # Both have the compiler that their kernels were built with: the headers' own
 # tools (objtool, modpost) do not run on an older system.
@@ -19,10 +20,12 @@ _TRIXIE = (
     *("f2fs-tools", "nilfs-tools", "fio", "iperf3", "strace", "file", "busybox-static"),
     *("mosquitto", "mosquitto-clients", "sqlite3", "ca-certificates"),
 )
-_BOOKWORM = ("linux-image-amd64", "linux-headers-amd64", "gcc", "make", "libc6-dev", "sparse")
+_BOOKWORM = (
+    *("linux-image-amd64", "linux-headers-amd64", "gcc", "make", "libc6-dev", "sparse", "dkms"),
+)
 
-# Run by mmdebstrap in the new tree ($1): apt takes the backports from the same
-# mirror that it got the release from.
+# Run by mmdebstrap in the new tree ($1): apt takes the backports from the mirror
+# that it gets the release from.
 _BACKPORTS = """
 sed -n 's/ trixie main$/ trixie-backports main/p' "$1/etc/apt/sources.list" \
   > "$1/etc/apt/sources.list.d/backports.list"
@@ -69,11 +72,14 @@ def _tree(
             [
                 *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"),
                 "--aptopt=APT::Install-Recommends false",
+                "--dpkgopt=force-unsafe-io",  # a crash leaves nothing in the cache
                 # An initramfs of our own is made later: theirs is large and slow to make.
                 *(f"--setup-hook={setup}" for _ in (1,) if setup),
                 *(f"--customize-hook={hook}" for hook in customize),
                 f"--include={','.join(packages)}",
+                *keyring(),
                 *(suite, folder / "root"),
+                *mirrors(suite),
             ],
             log=folder / "mmdebstrap.log",
             what=f"making the Debian {suite} tree",

@@ -17,6 +17,7 @@ def main() -> int:
     """Returns pytest's status."""
     request = json.loads(Path("/src/request.json").read_text(encoding="utf-8"))
     port = Port(os.environ["MLPROXY_VM_RESULTS"])
+    os.environ["MLPROXY_VM_SLOW"] = str(request["slow"])
     port.send(event="boot", release=os.uname().release)
     options = ["-p", "no:cacheprovider", "-ra", "-v", f"--timeout={request['timeout']}"]
     if request["select"]:
