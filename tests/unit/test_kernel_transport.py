@@ -151,6 +151,11 @@ class TestRequests:
         assert (told.code, told.context["knob"]) == ("knob.not_writable", "/sys/b")
         told = _create_failure(errno.ERANGE, KNOBBED, "settings[3]", knobs)
         assert (told.code, told.context["setting"]) == ("knob.range", "choice 1 of /sys/b")
+        told = _create_failure(errno.EOPNOTSUPP, KNOBBED, "knobs[0]", knobs)
+        assert (told.code, told.context["errno"]) == ("knob.file", "EOPNOTSUPP")
+        for number, expected in ((errno.EBUSY, "busy"), (errno.EPERM, "permission")):
+            told = _create_failure(number, KNOBBED, "knobs", knobs)  # of none in particular
+            assert (told.code, "knob" in told.context) == (f"knob.{expected}", False)
         told = _create_failure(errno.EINVAL, KNOBBED, "alpha", knobs)
         assert (told.code, told.context["field"]) == ("proxy.config", "alpha")
         assert _create_failure(errno.EEXIST, KNOBBED, "name", ()).code == "proxy.exists"

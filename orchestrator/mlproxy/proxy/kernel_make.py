@@ -158,7 +158,7 @@ def _check(config: ProxyConfig, capacity: int, clock: KernelClock, knobs: Sequen
 def _create_failure(error: int, config: ProxyConfig, bad: str, knobs: Sequence[Knob]) -> ProxyError:
     """The error of a CREATE; `bad` is what the module says is wrong."""
     what, _, index = bad.rstrip("]").partition("[")
-    if what == "knobs":
+    if what == "knobs" and index:
         path = knobs[int(index)].path
         return failure(error, "create", f"{config.name}: {path}", knob=path)
     if what == "settings":

@@ -12,6 +12,9 @@ __all__ = ("failure",)
 
 _HOW_TO: Final = "docs/how-to/use-the-kernel-module.md"
 
+# Two names for one number: the kernel's own.
+_NAMES: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP"}
+
 _Said = tuple[str, str, str]  # code, what happened, what to do
 
 _VERSION: Final[_Said] = (
@@ -144,7 +147,7 @@ def failure(error: int, what: str, subject: str, **context: object) -> ProxyErro
         >>> failure(errno.EBUSY, "attach", "readahead").code
         'proxy.busy'
     """
-    name = errno.errorcode.get(error, str(error))
+    name = _NAMES.get(error) or errno.errorcode.get(error, str(error))
     known = _BY_CALL.get(what, {}).get(error) or _ALWAYS.get(error)
     if known is None:
         known = (
