@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("mlproxy.cli.demo:command", "Watch models learn on recorded streams."),
     "status": ("mlproxy.cli.status:command", "Show what a running daemon does."),
     "top": ("mlproxy.cli.top:command", "Watch proxies and models live."),
+    "doctor": ("mlproxy.cli.doctor:command", "Say what of this machine can be used."),
     "events": ("mlproxy.cli.events:group", "Read the feed."),
     "plugins": ("mlproxy.cli.plugins:group", "List and check plugins."),
     "config": ("mlproxy.cli.config:group", "Check, show and sample the configuration."),

@@ -30,7 +30,10 @@ MEANING = {
     ExitCode.FAILURE: "failed, for a reason without a status of its own",
     ExitCode.USAGE: "the command line was wrong, or names a proxy that is not there",
     ExitCode.NOT_RUNNING: "no daemon listens on the control socket (as LSB's `status`)",
-    ExitCode.DEGRADED: "it runs, or ran to its end, but something is in quarantine",
+    ExitCode.DEGRADED: (
+        "it runs, or ran to its end, but something is in quarantine; `doctor`: something that is"
+        " there, or wanted, cannot be used"
+    ),
     ExitCode.UNREACHABLE: "there is a daemon, but it does not answer as it should",
     ExitCode.TEMPORARY: "try again later: another daemon has the socket, or it is busy",
     ExitCode.PERMISSION: "not permitted: socket, state directory",
