@@ -33,6 +33,7 @@ def info_message(config: Config, registry: Registry, clock: Clock) -> InfoMessag
         python=platform.python_version(),
         plugins=tuple(registry.loaded()),
         proxies=tuple(sorted(name for f in enabled for name in f.proxies)),
+        guard=config.daemon.guard,
     )
 
 

@@ -162,7 +162,10 @@ class MetricMessage(FeedMessage, frozen=True, kw_only=True):
 
 
 class InfoMessage(FeedMessage, frozen=True, kw_only=True):
-    """Retained birth document of a daemon session."""
+    """Retained birth document of a daemon session.
+
+    `guard` is the one that is wanted (`daemon.guard`); each proxy's state says which it has.
+    """
 
     version: str
     started_at: str
