@@ -217,6 +217,39 @@ class TestEmergency:
         assert (snapshot.mode, snapshot.reason) == (Mode.EMERGENCY, Reason.WRITE_FAILED)
         assert rig.proxy.knob_status().failures == 1
 
+    def test_a_default_that_is_refused_for_a_moment(self, rig, monkeypatch):
+        rig.trust(1)
+        write, tries = KnobFile.write, []
+
+        def busy(self, text):
+            tries.append(text)
+            if len(tries) < 5:
+                raise OSError(16, "Device or resource busy")
+            write(self, text)
+
+        monkeypatch.setattr(KnobFile, "write", busy)
+        rig.proxy.stop(0)
+        assert rig.values() == ("7", "0")
+        assert rig.proxy.knob_status().failures == 0
+
+    def test_a_default_that_is_refused_for_longer_is_tried_again(self, rig, monkeypatch):
+        rig.trust(1)
+        with monkeypatch.context() as patch:
+
+            def busy(self, text):
+                raise OSError(16, "Device or resource busy")
+
+            patch.setattr(KnobFile, "write", busy)
+            rig.proxy.stop(0)
+            assert rig.values() == ("20", "2")
+            assert rig.proxy.look_after() == 1.0
+        status = rig.proxy.knob_status()
+        assert (status.applied, status.restores) == (True, 0)
+        assert rig.proxy.look_after() is None
+        assert rig.values() == ("7", "0")
+        status = rig.proxy.knob_status()
+        assert (status.applied, status.restores) == (False, 1)
+
     def test_without_a_journal_no_setting(self, rig, monkeypatch):
         rig.proxy.start(0)
         rig.proxy.set_mode(Mode.TRUSTED, Reason.OPERATOR, 0)

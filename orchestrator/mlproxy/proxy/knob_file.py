@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from types import TracebackType
 from typing import Final, Self
 
-__all__ = ("KnobFile", "open_to_write")
+__all__ = ("GONE", "PASSING", "KnobFile", "open_to_write")
 
 _TEXT: Final = 4096
+_TRIES: Final = 10
+_PAUSE: Final = 0.01
+
+GONE: Final = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR)
+"""Errors of a tunable that is no longer there: nothing is left to put back."""
+PASSING: Final = (errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ENOMEM)
+"""Errors that may be over in a moment: some tunables only try their lock."""
 
 
 def open_to_write(path: str) -> tuple[int, bool]:
@@ -70,6 +79,22 @@ class KnobFile:
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, text.encode(), 0)
+
+    def put_back(self, text: str) -> None:
+        """Write what must not fail for a reason that passes: up to a tenth of a second.
+
+        Raises:
+            OSError: the tunable does not take it.
+        """
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                self.write(text)
+            except OSError as error:
+                if not left or error.errno not in PASSING:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
 
     def close(self) -> None:
         """Let it go; a second time is harmless."""

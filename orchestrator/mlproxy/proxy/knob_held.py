@@ -5,6 +5,7 @@ The steps are those of kmod/module/knob.c.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from mlproxy.errors import ProxyError
 from mlproxy.log import get_logger
 from mlproxy.proxy.knob import Knob, KnobStatus, open_knob
-from mlproxy.proxy.knob_file import KnobFile
+from mlproxy.proxy.knob_file import GONE, PASSING, KnobFile
 from mlproxy.proxy.knob_journal import Entry, Journal, journal_path
 from mlproxy.proxy.knob_restore import restore_journal
 
@@ -60,6 +61,7 @@ class HeldKnobs:
         self._proxy = proxy
         self._settings = settings
         self._failed, self._taken, self._clock = failed, overridden, clock
+        self._again = False  # a default was refused for a reason that passes
         self._setting = 0
         self._writes = self._restores = self._failures = self._since = 0
         self._pid = os.getpid()
@@ -122,7 +124,7 @@ class HeldKnobs:
         if (which := self._changed_by_others()) is not None:
             self._override(which)
             return
-        if self.applied and self._setting == action:
+        if self.applied and not self._again and self._setting == action:
             return
         texts = [str(action)] * len(self._entries)
         if len(self._settings):
@@ -138,13 +140,13 @@ class HeldKnobs:
             self._failed()
             self.restore()
             return
-        self.applied = True  # also when only some of them take it
+        self.applied, self._again = True, False  # also when only some of them take it
         self._setting = action
         self._writes += 1
         for i in values:
-            fine = self._put(i, texts[i])
+            error = self._put(i, texts[i])
             self._entries[i].seen = self._files[i].read()
-            if not fine:
+            if error is not None:
                 self.restore()
                 return
         for i in values:
@@ -157,6 +159,7 @@ class HeldKnobs:
         """Put the defaults in force, but not over a value that is somebody else's."""
         if not self.applied:
             return
+        self._again = False
         for i, entry in enumerate(self._entries):
             if entry.trigger:
                 continue
@@ -167,8 +170,8 @@ class HeldKnobs:
                 continue
             self._put_back(i)
         self._pull_triggers()
-        self.applied = False
-        self._restores += 1
+        self.applied = self._again  # then the next call tries again
+        self._restores += not self._again
         self._since = self._clock()
         self._note(applied=self._owed())
 
@@ -220,20 +223,24 @@ class HeldKnobs:
         """Whether a default could not be put back."""
         return any(e.writing is not None for e in self._entries)
 
-    def _put(self, i: int, text: str) -> bool:
+    def _put(self, i: int, text: str, *, back: bool = False) -> int | None:
+        """Write a knob; return an errno when it does not take the text."""
+        file = self._files[i]
         try:
-            self._files[i].write(text)
+            (file.put_back if back else file.write)(text)
         except OSError as error:
             self._failures += 1
             path, why = self._entries[i].path, error.strerror
             self._log.warning("knob.refused", proxy=self._proxy, knob=path, value=text, why=why)
             self._failed()
-            return False
-        return True
+            return error.errno or errno.EIO
+        return None
 
     def _put_back(self, i: int) -> None:
         entry = self._entries[i]
-        entry.writing = None if self._put(i, entry.restore) else entry.restore
+        error = self._put(i, entry.restore, back=True)
+        self._again |= error in PASSING
+        entry.writing = None if error is None or error in GONE else entry.restore
         entry.seen = self._files[i].read()
         if entry.writing is None:
             entry.usual = entry.seen

@@ -269,7 +269,8 @@ class InProcessKnobProxy:
             now = self._clock()
             snapshot = self._core.snapshot(now)
             if snapshot.state == _STOPPED:
-                return None
+                self._knobs.restore()  # what was refused for a moment
+                return 1.0 if self._knobs.applied else None
             self._core.tick(now)
             rest = self._follow(now)
             after = self._core.snapshot(now)

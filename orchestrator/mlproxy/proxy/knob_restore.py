@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from mlproxy.proxy.knob_file import KnobFile
+from mlproxy.proxy.knob_file import GONE, KnobFile
 from mlproxy.proxy.knob_journal import SUFFIX, Entry, JournalData, boot_id, opened
 
 __all__ = ("Outcome", "Restored", "restore_all", "restore_journal")
 
 Outcome = Literal["restored", "unchanged", "foreign", "gone", "failed", "stale", "damaged", "held"]
-
-_GONE: Final = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def _knob(data: JournalData, entry: Entry) -> Restored:
         with KnobFile(entry.path) as file:
             found = file.read()
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in GONE:
             return Restored(data.proxy, "gone", entry.path)
         return Restored(data.proxy, "failed", entry.path, "", entry.restore, str(error.strerror))
     # An unreadable knob cannot be compared: whoever wrote last, it gets its default.
@@ -128,9 +125,9 @@ def _knob(data: JournalData, entry: Entry) -> Restored:
 def _write(data: JournalData, entry: Entry, text: str, found: str) -> Restored:
     try:
         with KnobFile(entry.path) as file:
-            file.write(text)
+            file.put_back(text)
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in GONE:
             return Restored(data.proxy, "gone", entry.path)
         why = error.strerror or os.strerror(error.errno or 0)
         return Restored(data.proxy, "failed", entry.path, found, text, why)

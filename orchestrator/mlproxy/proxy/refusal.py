@@ -111,6 +111,13 @@ _BY_CALL: Final[dict[str, dict[int, _Said]]] = {
     },
     "start": {errno.EBUSY: _STATE},
     "set_mode": {errno.EBUSY: _STATE},
+    "operator": {
+        errno.EBUSY: (
+            "proxy.state",
+            "the panic button holds all proxies in emergency",
+            "write 0 to /sys/class/misc/mlproxy/panic first",
+        ),
+    },
     "knobs": {errno.ENOENT: ("knob.none", "the proxy has no knobs", "")},
     "consume": {errno.EINVAL: ("proxy.consume", "there are not so many records to consume", "")},
     "open": {
