@@ -341,6 +341,9 @@ class TestRefusals:
 
     def test_one_owner_per_knob(self, rig):
         assert code(rig.made, OTHER) == "knob.busy"
+        journal, rig.journal = rig.journal, None
+        assert code(rig.made) == "knob.busy"  # nor another one of the same name
+        rig.journal = journal
         twice = [rig.knobs()[0]] * 2
         rig.proxy.close()
         assert code(rig.made, OTHER, twice) == "knob.busy"

@@ -20,6 +20,7 @@ limit falls to emergency by itself, as nobody sends heartbeats for it any more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -320,8 +321,9 @@ class Supervisor:
     def _close(self, run: _Run) -> None:
         """Give back what the proxies hold: theirs, and those that a failed start has left."""
         made = run.context.made if run.context is not None else []
-        for proxy in [*(w.proxy for w in self._watched.values()), *made]:
-            proxy.close()
+        with contextlib.ExitStack() as stack:  # all of them, whatever one raises
+            for proxy in [*(w.proxy for w in self._watched.values()), *made]:
+                stack.callback(proxy.close)
 
     def _look(self, run: _Run) -> None:
         """In the worker: take snapshots."""

@@ -23,7 +23,7 @@ from mlproxy.proxy.knob_restore import restore_journal
 
 __all__ = ("HeldKnobs",)
 
-_owners: Final[dict[tuple[int, int], str]] = {}
+_owners: Final[dict[tuple[int, int], tuple[object, str]]] = {}
 """Which file is whose: two proxies would fight for it."""
 
 
@@ -65,6 +65,7 @@ class HeldKnobs:
         self._setting = 0
         self._writes = self._restores = self._failures = self._since = 0
         self._pid = os.getpid()
+        self._token = object()  # not self: the table must not keep it alive
         self._files: list[KnobFile] = []
         self._entries: list[Entry] = []
         self._journal: Journal | None = None
@@ -105,8 +106,8 @@ class HeldKnobs:
         fd, restore = open_knob(knob)
         file = KnobFile(knob.path, fd, readable=not knob.trigger)
         self._files.append(file)
-        owner = _owners.setdefault(file.identity, self._proxy)
-        if owner is not self._proxy or file.identity in (f.identity for f in self._files[:-1]):
+        token, owner = _owners.setdefault(file.identity, (self._token, self._proxy))
+        if token is not self._token or file.identity in (f.identity for f in self._files[:-1]):
             self._files.pop().close()
             raise ProxyError(
                 f"{self._proxy}: {knob.path} is held already, by {owner}",
