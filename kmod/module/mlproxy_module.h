@@ -39,6 +39,7 @@ struct mlproxy {
 	u32 clock;			/* enum mlp_clock */
 	u32 rights;			/* MLP_AGENT_* */
 	u32 capacity;
+	u32 longest;			/* bytes of a recommendation with its body */
 	u64 (*owner_clock)(void *context);
 	void *context;
 	void *ring;

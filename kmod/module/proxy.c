@@ -144,6 +144,7 @@ struct mlproxy *mlp_proxy_create(const struct mlproxy_desc *desc, u32 clock)
 	err = mlp_init(&p->core, desc->config, p->slots, p->ring, desc->capacity, mlp_now(p));
 	if (err)
 		goto put;
+	p->longest = sizeof(struct mlp_recommendation) + p->core.slot_bytes;
 	err = dev_set_name(&p->dev, "%s", desc->config->name);
 	if (err)
 		goto put;
