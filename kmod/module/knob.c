@@ -7,6 +7,7 @@
  * somebody else has written is left alone, and is an operator's word.
  */
 #include <linux/cred.h>
+#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
@@ -25,6 +26,30 @@ int mlp_knob_put(struct mlp_held *h, const char *text)
 
 	revert_creds(old);
 	return done < 0 ? (int)done : 0;
+}
+
+/* Errors that may be over in a moment. */
+static bool passing(int err)
+{
+	return err == -EBUSY || err == -EAGAIN || err == -EINTR || err == -ERESTARTSYS ||
+	       err == -ENOMEM;
+}
+
+/*
+ * What must not stay as it is. Some handlers only try their lock (DAMON's), and
+ * some waits end early in an agent that dies of a signal.
+ */
+int mlp_knob_put_back(struct mlp_held *h)
+{
+	int err, tries = 10;
+
+	do {
+		err = mlp_knob_put(h, h->restore);
+		if (!passing(err))
+			break;
+		msleep(10);
+	} while (--tries);
+	return err;
 }
 
 static int get_text(struct mlp_held *h, char *text)
@@ -84,8 +109,10 @@ static void overridden(struct mlproxy *p, struct mlp_knobs *k, u32 which)
 	mlp_leave(p, flags);
 }
 
-static void pull_triggers(struct mlproxy *p, struct mlp_knobs *k)
+/* Returns whether one of them is worth another try. */
+static bool pull_triggers(struct mlproxy *p, struct mlp_knobs *k)
 {
+	bool again = false;
 	u32 i;
 	int err;
 
@@ -95,13 +122,16 @@ static void pull_triggers(struct mlproxy *p, struct mlp_knobs *k)
 		err = mlp_knob_put(&k->held[i], k->held[i].trigger);
 		if (err)
 			fail(p, k, i, err);
+		again |= passing(err);
 	}
+	return again;
 }
 
 /* The defaults, but not over a value that is somebody else's. */
 static void restore(struct mlproxy *p, struct mlp_knobs *k)
 {
 	char text[MLP_KNOB_TEXT];
+	bool again = false;
 	u32 i;
 	int err;
 
@@ -116,14 +146,16 @@ static void restore(struct mlproxy *p, struct mlp_knobs *k)
 			overridden(p, k, i + 1);
 			continue;
 		}
-		err = mlp_knob_put(h, h->restore);
+		err = mlp_knob_put_back(h);
 		if (err)
 			fail(p, k, i, err);
+		again |= passing(err);
 		mlp_knob_remember(h);
 	}
-	pull_triggers(p, k);
-	k->applied = 0;
-	k->restores++;
+	again |= pull_triggers(p, k);
+	k->unsure = again;	/* the next work tries again */
+	k->applied = again;
+	k->restores += !again;
 	k->since = ktime_get_ns();
 }
 
@@ -132,7 +164,7 @@ static void apply(struct mlproxy *p, struct mlp_knobs *k, s32 action)
 	u32 i, which;
 	int err;
 
-	if (k->applied && k->setting == action) {
+	if (k->applied && !k->unsure && k->setting == action) {
 		which = changed_by_others(k);
 		if (which)
 			overridden(p, k, which);
@@ -144,6 +176,7 @@ static void apply(struct mlproxy *p, struct mlp_knobs *k, s32 action)
 		return;
 	}
 	k->applied = 1;		/* also when only some of them take it */
+	k->unsure = false;
 	k->setting = action;
 	k->writes++;
 	for (i = 0; i < k->nr; i++) {
