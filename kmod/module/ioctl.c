@@ -280,6 +280,8 @@ static long do_rank(struct mlproxy *p, union mlp_args *a)
 	flags = enter_at(p, a->rank.now);
 	a->rank.nr = mlp_decide_rank(&p->core, a->rank.unit, mlp_now(p), a->rank.ids,
 				     a->rank.max);
+	trace_mlproxy_rank(p->core.cfg.name, a->rank.unit, a->rank.nr,
+			   a->rank.nr ? p->core.model_version : 0);
 	mlp_leave(p, flags);
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include <linux/math64.h>
 #include <linux/string.h>
 #include "knob.h"
+#include "trace.h"
 
 /*
  * With the rights of whoever opened the file: some handlers ask for them when
@@ -229,6 +230,7 @@ static u64 decide(struct mlproxy *p, struct mlp_knobs *k)
 		k->decision.arm = MLP_ARM_DEFAULT;
 	} else if (k->epoch != epoch) {
 		mlp_decide(core, 0, NULL, epoch, k->default_action, now, &k->decision);
+		trace_mlproxy_decision(core->cfg.name, 0, epoch, k->default_action, &k->decision);
 		k->epoch = epoch;
 	} else if (!mlp_valid(core, 0, now)) {
 		k->decision.arm = MLP_ARM_DEFAULT;

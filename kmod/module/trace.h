@@ -6,7 +6,6 @@
 #define _MLPROXY_TRACE_H
 
 #include <linux/tracepoint.h>
-#include <linux/version.h>
 #include "../uapi/mlproxy.h"
 
 #define MLP_SHOW_MODE(mode)			\
@@ -64,6 +63,26 @@ TRACE_EVENT(mlproxy_decision,
 		  __entry->proxy, __entry->stream, __entry->unit,
 		  __print_symbolic(__entry->arm, { 0, "default" }, { 1, "model" }),
 		  __entry->action, __entry->default_action, __entry->version)
+);
+
+/* Of a ranking: how many ids the model gave; 0: the default acts. */
+TRACE_EVENT(mlproxy_rank,
+	TP_PROTO(const char *proxy, u64 unit, u32 nr, u32 version),
+	TP_ARGS(proxy, unit, nr, version),
+	TP_STRUCT__entry(
+		__array(char, proxy, MLP_NAME_LEN)
+		__field(u64, unit)
+		__field(u32, nr)
+		__field(u32, version)
+	),
+	TP_fast_assign(
+		strscpy(__entry->proxy, proxy, MLP_NAME_LEN);
+		__entry->unit = unit;
+		__entry->nr = nr;
+		__entry->version = version;
+	),
+	TP_printk("proxy=%s unit=%llu arm=%s nr=%u version=%u", __entry->proxy, __entry->unit,
+		  __entry->nr ? "model" : "default", __entry->nr, __entry->version)
 );
 
 TRACE_EVENT(mlproxy_reject,
