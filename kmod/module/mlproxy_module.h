@@ -24,6 +24,10 @@
 #include "../include/mlproxy_kapi.h"
 #include "../core/internal.h"
 
+#ifndef CONFIG_64BIT
+#error "The ring's positions are 64-bit words that must be read and written whole"
+#endif
+
 #define MLP_VERSION	"0.1.0"
 
 struct mlp_knobs;
