@@ -77,6 +77,34 @@ static void mlp_wake(struct irq_work *work)
 	mlp_agent_kick(p);
 }
 
+/*
+ * Zeroed memory that may be mapped and is charged to whoever asks for it;
+ * vmalloc_user() does not charge. vfree() gives it back.
+ */
+static void *mlp_alloc_ring(u32 capacity)
+{
+	u32 nr = PAGE_ALIGN(mlp_ring_size(capacity)) >> PAGE_SHIFT, i;
+	struct page **pages = kvcalloc(nr, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	void *ring;
+
+	if (!pages)
+		return NULL;
+	for (i = 0; i < nr; i++) {
+		pages[i] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		if (!pages[i])
+			goto free;
+		cond_resched();
+	}
+	ring = vmap(pages, nr, VM_MAP | VM_USERMAP | VM_MAP_PUT_PAGES, PAGE_KERNEL);
+	if (ring)
+		return ring;
+free:
+	while (i--)
+		__free_page(pages[i]);
+	kvfree(pages);
+	return NULL;
+}
+
 static void mlp_device_release(struct device *dev)
 {
 	struct mlproxy *p = to_mlproxy(dev);
@@ -132,8 +160,7 @@ struct mlproxy *mlp_proxy_create(const struct mlproxy_desc *desc, u32 clock)
 	p->owner_clock = desc->clock;
 	p->context = desc->context;
 	p->watermark = 1;
-	/* vmalloc_user(): zeroed, and may be mapped. */
-	p->ring = vmalloc_user(PAGE_ALIGN(mlp_ring_size(desc->capacity)));
+	p->ring = mlp_alloc_ring(desc->capacity);
 	if (!p->ring)
 		goto put;
 	if (slots) {
