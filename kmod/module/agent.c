@@ -23,9 +23,10 @@ void mlp_agent_kick(struct mlproxy *p)
 		mod_delayed_work(mlp_workqueue, &p->work, 0);
 }
 
-static u64 until(u64 when, u64 now)
+/* Until @begin + @limit. */
+static u64 until(u64 begin, u64 limit, u64 now)
 {
-	return when > now ? when - now : 0;
+	return mlp_usub(mlp_uadd(begin, limit), now);
 }
 
 /* Lets time pass; returns ns until more of it must. 0: nothing to wait for. */
@@ -43,16 +44,16 @@ static u64 pass_time(struct mlproxy *p)
 	if (p->clock == MLP_CLOCK_MONOTONIC) {
 		mlp_tick(core, now);
 		if (core->cfg.heartbeat_limit && mlp_live(core->state))
-			next = min(next, until(core->last_heartbeat +
+			next = min(next, until(core->last_heartbeat,
 					       core->cfg.heartbeat_limit, now));
 		if (core->state == MLP_STATE_EMERGENCY && core->cooldown_until > now)
 			next = min(next, core->cooldown_until - now);
 	}
 	if (p->watchdog) {
-		if (until(real, p->heartbeat) > p->watchdog)
+		if (mlp_usub(real, p->heartbeat) > p->watchdog)
 			mlp_silent(core, 1, now);
 		else
-			next = min(next, until(p->heartbeat + p->watchdog, real));
+			next = min(next, until(p->heartbeat, p->watchdog, real));
 	}
 	mlp_leave(p, flags);
 	return next + 1;

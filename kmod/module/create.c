@@ -107,6 +107,7 @@ long mlp_ioc_create(struct file *file, void __user *arg)
 
 static int attach(struct file *file, struct mlp_ioc_attach *how)
 {
+	unsigned long flags;
 	struct mlproxy *p;
 	int err = 0;
 
@@ -114,7 +115,7 @@ static int attach(struct file *file, struct mlp_ioc_attach *how)
 	p = mlp_find(how->name);
 	if (mlp_file_proxy(file))
 		err = -EISCONN;
-	else if (!p)
+	else if (!p || p->leaving)
 		err = -ENOENT;
 	else if (p->agent || p->rights & MLP_AGENT_DECIDES || p->knobs)
 		err = -EBUSY;
@@ -122,9 +123,11 @@ static int attach(struct file *file, struct mlp_ioc_attach *how)
 		how->clock = p->clock;
 		how->capacity = p->capacity;
 		how->rights = p->rights;
-		how->config = p->core.cfg;
+		how->config = p->core.cfg;	/* only an agent could change it */
+		flags = mlp_enter(p);
 		p->watchdog = how->watchdog;
 		p->watermark = 1;
+		mlp_leave(p, flags);
 		mlp_file_bind(file, p);
 	}
 	mutex_unlock(&mlp_list_lock);

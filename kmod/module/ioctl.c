@@ -185,15 +185,20 @@ static long do_set_mode(struct mlproxy *p, union mlp_args *a)
 static long do_operator(struct mlproxy *p, union mlp_args *a)
 {
 	unsigned long flags;
+	long err = 0;
 
 	if (a->on_off.reserved || a->on_off.flags || a->on_off.on > 1)
 		return -EINVAL;
 	if (!a->on_off.on && !capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	flags = enter_at(p, a->on_off.now);
-	mlp_operator(&p->core, a->on_off.on, mlp_now(p));
+	/* The button is pressed before it holds this proxy, under this lock. */
+	if (!a->on_off.on && READ_ONCE(mlp_panic))
+		err = -EBUSY;
+	else
+		mlp_operator(&p->core, a->on_off.on, mlp_now(p));
 	mlp_leave(p, flags);
-	return 0;
+	return err;
 }
 
 static long do_critical(struct mlproxy *p, union mlp_args *a)

@@ -39,6 +39,7 @@ struct mlproxy {
 	struct list_head node;
 	struct mutex mutex;		/* the agent's calls and the life cycle */
 	bool gone;			/* mutex: the owner has left */
+	bool leaving;			/* mlp_list_lock: only its name is still taken */
 	struct file *agent;		/* mlp_list_lock */
 	u32 clock;			/* enum mlp_clock */
 	u32 rights;			/* MLP_AGENT_* */

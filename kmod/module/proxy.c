@@ -21,8 +21,9 @@ struct mlproxy *mlp_find(const char *name)
 	struct mlproxy *p;
 
 	lockdep_assert_held(&mlp_list_lock);
+	/* Not the core's name: REINIT writes that without this lock. */
 	list_for_each_entry(p, &mlp_list, node)
-		if (!strcmp(p->core.cfg.name, name))
+		if (!strcmp(dev_name(&p->dev), name))
 			return p;
 	return NULL;
 }
@@ -116,13 +117,19 @@ static void mlp_device_release(struct device *dev)
 	kfree(p);
 }
 
+/* The kernel's isalnum() knows Latin-1, which is not UTF-8. */
+static bool mlp_alnum(char c)
+{
+	return isascii(c) && isalnum(c);
+}
+
 /* The name becomes a directory in sysfs and a topic of the feed. */
 static bool mlp_name_ok(const char *name)
 {
-	if (!isalnum(*name))
+	if (!mlp_alnum(*name))
 		return false;
 	for (; *name; name++)
-		if (!isalnum(*name) && !strchr("._-", *name))
+		if (!mlp_alnum(*name) && !strchr("._-", *name))
 			return false;
 	return true;
 }
@@ -185,16 +192,20 @@ put:
 /* Shows it to the world. -EEXIST: the name is taken. */
 int mlp_proxy_add(struct mlproxy *p)
 {
+	unsigned long flags;
 	int err = -EEXIST;
 
 	mutex_lock(&mlp_list_lock);
-	if (mlp_find(p->core.cfg.name))
+	if (mlp_find(dev_name(&p->dev)))
 		goto out;
 	err = device_add(&p->dev);
 	if (err)
 		goto out;
-	if (mlp_panic)
+	if (mlp_panic) {
+		flags = mlp_enter(p);
 		mlp_operator(&p->core, 1, mlp_now(p));
+		mlp_leave(p, flags);
+	}
 	list_add_tail(&p->node, &mlp_list);
 out:
 	mutex_unlock(&mlp_list_lock);
@@ -210,7 +221,7 @@ void mlp_proxy_remove(struct mlproxy *p)
 	unsigned long flags;
 
 	mutex_lock(&mlp_list_lock);
-	list_del_init(&p->node);
+	p->leaving = true;
 	flags = mlp_enter(p);
 	mlp_set_walker(&p->core, NULL, NULL);
 	mlp_leave(p, flags);
@@ -223,7 +234,12 @@ void mlp_proxy_remove(struct mlproxy *p)
 	mlp_knobs_release(p, true);
 	mutex_unlock(&p->mutex);
 	wake_up_interruptible(&p->wait);
+
+	/* The name is free only when its directory in sysfs has gone. */
+	mutex_lock(&mlp_list_lock);
+	list_del_init(&p->node);
 	device_del(&p->dev);
+	mutex_unlock(&mlp_list_lock);
 	put_device(&p->dev);
 }
 

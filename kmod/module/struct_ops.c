@@ -64,7 +64,7 @@ static int mlp_ops_reg(MLP_STRUCT_OPS_ARGS)
 
 	mutex_lock(&mlp_list_lock);
 	p = mlp_find(ops->proxy);
-	if (!p)
+	if (!p || p->leaving)
 		err = -ENOENT;
 	else if (p->core.kind != MLP_KIND_PROGRAM)
 		err = -EINVAL;

@@ -183,7 +183,10 @@ struct mlp_ioc_mode {
 	__u64 reserved;
 };
 
-/* CRITICAL; OPERATOR: needs CAP_SYS_ADMIN to release (EPERM) */
+/*
+ * CRITICAL; OPERATOR: needs CAP_SYS_ADMIN to release (EPERM), which it cannot
+ * while the panic button is pressed (EBUSY).
+ */
 struct mlp_ioc_switch {
 	__u32 on;
 	__u32 flags;
