@@ -62,6 +62,8 @@ static int get_text(struct mlp_held *h, char *text)
 	revert_creds(old);
 	if (done < 0)
 		return (int)done;
+	if (done == MLP_KNOB_TEXT - 1)	/* only its beginning: nothing to compare or put back */
+		return -E2BIG;
 	text[done] = '\0';
 	return 0;
 }
@@ -222,7 +224,7 @@ static u64 decide(struct mlproxy *p, struct mlp_knobs *k)
 {
 	struct mlp_proxy *core = &p->core;
 	unsigned long flags = mlp_enter(p);
-	u64 now = mlp_now(p), epoch, passed;
+	u64 now = mlp_now(p), epoch, passed, rest;
 
 	epoch = div64_u64_rem(now, core->cfg.epoch, &passed);
 	if (!core->share) {
@@ -235,8 +237,9 @@ static u64 decide(struct mlproxy *p, struct mlp_knobs *k)
 	} else if (!mlp_valid(core, 0, now)) {
 		k->decision.arm = MLP_ARM_DEFAULT;
 	}
+	rest = core->cfg.epoch - passed;
 	mlp_leave(p, flags);
-	return core->cfg.epoch - passed;
+	return rest;
 }
 
 u64 mlp_knobs_run(struct mlproxy *p)
