@@ -58,6 +58,7 @@ static int create(struct file *file, struct mlp_ioc_create *how)
 	p = mlp_proxy_create(&desc, how->clock);
 	if (IS_ERR(p))
 		return PTR_ERR(p) == -EINVAL ? bad(how, "name", -EINVAL) : PTR_ERR(p);
+	p->owned = true;
 	if (how->nr_knobs) {
 		err = mlp_knobs_take(p, how);
 		if (err)
@@ -117,7 +118,7 @@ static int attach(struct file *file, struct mlp_ioc_attach *how)
 		err = -EISCONN;
 	else if (!p || p->leaving)
 		err = -ENOENT;
-	else if (p->agent || p->rights & MLP_AGENT_DECIDES || p->knobs)
+	else if (p->agent || p->owned)
 		err = -EBUSY;
 	if (!err) {
 		how->clock = p->clock;
@@ -127,6 +128,7 @@ static int attach(struct file *file, struct mlp_ioc_attach *how)
 		flags = mlp_enter(p);
 		p->watchdog = how->watchdog;
 		p->watermark = 1;
+		p->woken = false;
 		mlp_leave(p, flags);
 		mlp_file_bind(file, p);
 	}
@@ -167,6 +169,9 @@ static long reinit(struct mlproxy *p, const struct mlp_ioc_reinit *how)
 	unsigned long flags;
 	long err;
 
+	/* What an in-kernel user has laid down is not its agent's to loosen. */
+	if (!p->owned && !capable(CAP_SYS_ADMIN))
+		return -EPERM;
 	flags = mlp_enter(p);
 	if (p->clock == MLP_CLOCK_CALLER)
 		p->caller_now = how->now;

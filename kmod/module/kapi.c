@@ -157,7 +157,7 @@ void mlproxy_critical(struct mlproxy *p, bool on)
 {
 	unsigned long flags = mlp_enter(p);
 
-	mlp_critical(&p->core, on, mlp_now(p));
+	mlp_set_critical(p, MLP_CRITICAL_OWNER, on);
 	mlp_leave(p, flags);
 }
 EXPORT_SYMBOL_GPL(mlproxy_critical);

@@ -48,6 +48,13 @@ unsigned long mlp_enter(struct mlproxy *p) __acquires(&p->lock)
 	return flags;
 }
 
+void mlp_set_critical(struct mlproxy *p, u32 who, bool on)
+{
+	lockdep_assert_held(&p->lock);
+	p->critical = on ? p->critical | who : p->critical & ~who;
+	mlp_critical(&p->core, !!p->critical, mlp_now(p));
+}
+
 /* Tells what has happened meanwhile: readers are woken, knobs looked after. */
 void mlp_leave(struct mlproxy *p, unsigned long flags) __releases(&p->lock)
 {
@@ -140,7 +147,8 @@ static bool mlp_name_ok(const char *name)
  */
 struct mlproxy *mlp_proxy_create(const struct mlproxy_desc *desc, u32 clock)
 {
-	u64 slots = mlp_slots_size(desc->config);
+	u64 slots = mlp_slots_size(desc->config), now;
+	unsigned long flags;
 	struct mlproxy *p;
 	int err = -ENOMEM;
 
@@ -175,7 +183,10 @@ struct mlproxy *mlp_proxy_create(const struct mlproxy_desc *desc, u32 clock)
 		if (!p->slots)
 			goto put;
 	}
-	err = mlp_init(&p->core, desc->config, p->slots, p->ring, desc->capacity, mlp_now(p));
+	spin_lock_irqsave(&p->lock, flags);	/* as the owner's clock may expect */
+	now = mlp_now(p);
+	spin_unlock_irqrestore(&p->lock, flags);
+	err = mlp_init(&p->core, desc->config, p->slots, p->ring, desc->capacity, now);
 	if (err)
 		goto put;
 	p->longest = sizeof(struct mlp_recommendation) + p->core.slot_bytes;

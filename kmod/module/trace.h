@@ -26,7 +26,7 @@ TRACE_EVENT(mlproxy_mode,
 		__field(u64, now)
 	),
 	TP_fast_assign(
-		strscpy(__entry->proxy, proxy, MLP_NAME_LEN);
+		strscpy_pad(__entry->proxy, proxy, MLP_NAME_LEN);
 		__entry->from = from;
 		__entry->to = to;
 		__entry->reason = reason;
@@ -51,7 +51,7 @@ TRACE_EVENT(mlproxy_decision,
 		__field(u32, version)
 	),
 	TP_fast_assign(
-		strscpy(__entry->proxy, proxy, MLP_NAME_LEN);
+		strscpy_pad(__entry->proxy, proxy, MLP_NAME_LEN);
 		__entry->stream = stream;
 		__entry->unit = unit;
 		__entry->default_action = default_action;
@@ -76,7 +76,7 @@ TRACE_EVENT(mlproxy_rank,
 		__field(u32, version)
 	),
 	TP_fast_assign(
-		strscpy(__entry->proxy, proxy, MLP_NAME_LEN);
+		strscpy_pad(__entry->proxy, proxy, MLP_NAME_LEN);
 		__entry->unit = unit;
 		__entry->nr = nr;
 		__entry->version = version;
@@ -94,7 +94,7 @@ TRACE_EVENT(mlproxy_reject,
 		__field(u64, now)
 	),
 	TP_fast_assign(
-		strscpy(__entry->proxy, proxy, MLP_NAME_LEN);
+		strscpy_pad(__entry->proxy, proxy, MLP_NAME_LEN);
 		__entry->why = why;
 		__entry->now = now;
 	),
