@@ -10,6 +10,7 @@
 #include <linux/compiler.h>
 #include <linux/errno.h>
 #include <linux/math64.h>
+#include <linux/nospec.h>
 #include <linux/string.h>
 #include <asm/barrier.h>
 
@@ -19,6 +20,8 @@
 #define mlp_store(ptr, val)		WRITE_ONCE(*(ptr), val)
 #define mlp_wmb()			smp_wmb()	/* see the uses */
 #define mlp_likely(x)			likely(x)
+/* An index that was checked, so that it is in range under speculation too. */
+#define mlp_index(i, n)			array_index_nospec(i, n)
 
 static inline __u64 mlp_udiv(__u64 a, __u64 b)
 {
@@ -38,6 +41,7 @@ static inline __s64 mlp_sdiv(__s64 a, __s64 b)
 #define mlp_store(ptr, val)		__atomic_store_n(ptr, val, __ATOMIC_RELAXED)
 #define mlp_wmb()			__atomic_thread_fence(__ATOMIC_RELEASE)
 #define mlp_likely(x)			__builtin_expect(!!(x), 1)
+#define mlp_index(i, n)			(i)
 
 static inline __u64 mlp_udiv(__u64 a, __u64 b)
 {

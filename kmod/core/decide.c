@@ -66,8 +66,10 @@ void mlp_decide(struct mlp_proxy *p, __u32 stream, const __s32 *features,
 	out->model_version = 0;
 	out->confidence = 0;
 	if (mlp_arm_of(p, unit, now) == MLP_ARM_MODEL) {
-		if (mlp_likely(stream < p->nr_streams))
+		if (mlp_likely(stream < p->nr_streams)) {
+			stream = mlp_index(stream, MLP_MAX_STREAMS);
 			slot = mlp_acting(p, stream, now);
+		}
 		if (slot && p->walk && walk(p, stream, features, default_action, out))
 			slot = NULL;
 		if (mlp_likely(slot)) {

@@ -86,7 +86,6 @@ static void add_batches(struct mlp_ledger *l, __s64 x)
 		sum = mlp_abs(level->open);
 		level->square = mlp_uadd(level->square, mlp_umul(sum, sum));
 		level->total += level->open;
-		level->count++;
 		level->open = 0;
 	}
 }
@@ -143,14 +142,14 @@ static __u64 variance(const struct mlp_ledger *l, __u32 levels)
 
 	for (i = 0; i < levels; i++) {
 		const struct mlp_level *level = &l->level[i];
-		__u64 mean_part, own;
+		__u64 batches = l->pairs >> (i + 1), mean_part, own;
 
-		if (level->count < MIN_BATCHES)
+		if (batches < MIN_BATCHES)
 			break;
-		mean_part = mlp_umul(mlp_udiv(mlp_abs(level->total), level->count),
+		mean_part = mlp_umul(mlp_udiv(mlp_abs(level->total), batches),
 				     mlp_abs(level->total));
 		own = mlp_usub(level->square, mean_part);
-		own = mlp_uadd(own, mlp_udiv(own, level->count - 1));
+		own = mlp_uadd(own, mlp_udiv(own, batches - 1));
 		if (own > v)
 			v = own;
 	}

@@ -29,7 +29,6 @@ struct mlp_level {
 	__s64 open;		/* sum of the batch being filled */
 	__s64 total;		/* of the complete batches */
 	__u64 square;		/* of the complete batches' sums */
-	__u64 count;
 };
 
 struct mlp_ledger {

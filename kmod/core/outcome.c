@@ -290,6 +290,7 @@ void mlp_report(struct mlp_proxy *p, __u32 arm, __u64 unit, __s64 cost, __u64 no
 
 	if (arm > MLP_ARM_MODEL)
 		return;
+	arm = mlp_index(arm, MLP_ARM_MODEL + 1);
 	cost = mlp_clamp(cost, -MLP_COST_LIMIT, MLP_COST_LIMIT);
 	publish_outcome(p, MLP_RECORD_OUTCOME, arm, unit, cost, 0, now);
 	if (!scored(p, now))

@@ -231,6 +231,7 @@ int mlp_set_mode(struct mlp_proxy *p, __u32 mode, __u32 reason, __u64 now)
 {
 	if (mode > MLP_MODE_TRUSTED || reason >= MLP_REASON_NR)
 		return -EINVAL;
+	mode = mlp_index(mode, MLP_MODE_TRUSTED + 1);
 	return mlp_event(p, MLP_EVENT_SET_EMERGENCY + mode, reason, now);
 }
 

@@ -21,7 +21,11 @@ void mlp_ring_init(struct mlp_proxy *p, void *memory, __u32 capacity)
 {
 	struct mlp_ring_meta *meta = memory;
 
-	memset(memory, 0, mlp_ring_size(capacity));
+	/*
+	 * Not the records: a reader looks at none beyond the head, and the kernel
+	 * begins anew with interrupts off.
+	 */
+	memset(memory, 0, META_BYTES);
 	meta->magic = MLP_MAGIC;
 	meta->abi_version = MLP_ABI_VERSION;
 	meta->struct_len = sizeof(*meta);

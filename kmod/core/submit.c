@@ -97,7 +97,7 @@ static int take_program(const struct mlp_proxy *p, const struct mlp_recommendati
 	memcpy(&header, body, sizeof(header));
 	if (header.stream >= p->nr_streams)
 		return MLP_REJECT_INDEX;
-	*stream = header.stream;
+	*stream = mlp_index(header.stream, MLP_MAX_STREAMS);
 	copy = mlp_slot_memory(p, *stream, !p->active[*stream]);
 	memcpy(copy, body, len);
 	/* The copy is what counts: its stream may have changed under us. */

@@ -58,6 +58,7 @@ static int create(struct file *file, struct mlp_ioc_create *how)
 	p = mlp_proxy_create(&desc, how->clock);
 	if (IS_ERR(p))
 		return PTR_ERR(p) == -EINVAL ? bad(how, "name", -EINVAL) : PTR_ERR(p);
+	p->owned = true;
 	if (how->nr_knobs) {
 		err = mlp_knobs_take(p, how);
 		if (err)
@@ -107,6 +108,7 @@ long mlp_ioc_create(struct file *file, void __user *arg)
 
 static int attach(struct file *file, struct mlp_ioc_attach *how)
 {
+	unsigned long flags;
 	struct mlproxy *p;
 	int err = 0;
 
@@ -114,17 +116,20 @@ static int attach(struct file *file, struct mlp_ioc_attach *how)
 	p = mlp_find(how->name);
 	if (mlp_file_proxy(file))
 		err = -EISCONN;
-	else if (!p)
+	else if (!p || p->leaving)
 		err = -ENOENT;
-	else if (p->agent || p->rights & MLP_AGENT_DECIDES || p->knobs)
+	else if (p->agent || p->owned)
 		err = -EBUSY;
 	if (!err) {
 		how->clock = p->clock;
 		how->capacity = p->capacity;
 		how->rights = p->rights;
-		how->config = p->core.cfg;
+		how->config = p->core.cfg;	/* only an agent could change it */
+		flags = mlp_enter(p);
 		p->watchdog = how->watchdog;
 		p->watermark = 1;
+		p->woken = false;
+		mlp_leave(p, flags);
 		mlp_file_bind(file, p);
 	}
 	mutex_unlock(&mlp_list_lock);
@@ -159,24 +164,14 @@ static bool same_decision(const struct mlp_config *a, const struct mlp_config *b
 	       a->max_nodes == b->max_nodes && a->min == b->min && a->max == b->max;
 }
 
-long mlp_ioc_reinit(struct mlproxy *p, void __user *arg)
+static long reinit(struct mlproxy *p, const struct mlp_ioc_reinit *how)
 {
-	struct mlp_ioc_reinit *how = memdup_user(arg, sizeof(*how));
 	unsigned long flags;
-	u32 holds;
 	long err;
 
-	if (IS_ERR(how))
-		return PTR_ERR(how);
-	err = -EINVAL;
-	if (memchr_inv(how->reserved, 0, sizeof(how->reserved)))
-		goto out;
-	err = check_config(&how->config, how->bad);
-	if (err) {
-		if (copy_to_user(arg, how, sizeof(*how)))
-			err = -EFAULT;
-		goto out;
-	}
+	/* What an in-kernel user has laid down is not its agent's to loosen. */
+	if (!p->owned && !capable(CAP_SYS_ADMIN))
+		return -EPERM;
 	flags = mlp_enter(p);
 	if (p->clock == MLP_CLOCK_CALLER)
 		p->caller_now = how->now;
@@ -187,17 +182,40 @@ long mlp_ioc_reinit(struct mlproxy *p, void __user *arg)
 	} else {
 		mlp_walk_fn walk = p->core.walk;
 		void *context = p->core.walk_context;
+		u32 holds = p->core.holds;
 
 		/* What an operator holds stays held. */
-		holds = p->core.holds;
 		err = mlp_init(&p->core, &how->config, p->slots, p->ring, p->capacity,
 			       mlp_now(p));
 		p->core.holds = holds;
 		mlp_set_walker(&p->core, walk, context);
 		p->seen_seq = 0;
 		p->seen_mode = mlp_mode_of(&p->core);
+		p->woken = false;	/* what is unread has gone with the ring's content */
 	}
 	mlp_leave(p, flags);
+	return err;
+}
+
+/* User memory is touched without the mutex, see do_submit(). */
+long mlp_ioc_reinit(struct mlproxy *p, void __user *arg)
+{
+	struct mlp_ioc_reinit *how = memdup_user(arg, sizeof(*how));
+	long err = -EINVAL;
+
+	if (IS_ERR(how))
+		return PTR_ERR(how);
+	if (memchr_inv(how->reserved, 0, sizeof(how->reserved)))
+		goto out;
+	err = check_config(&how->config, how->bad);
+	if (err) {
+		if (copy_to_user(arg, how, sizeof(*how)))
+			err = -EFAULT;
+		goto out;
+	}
+	mutex_lock(&p->mutex);
+	err = p->gone ? -ENODEV : reinit(p, how);
+	mutex_unlock(&p->mutex);
 out:
 	kfree(how);
 	return err;

@@ -38,7 +38,7 @@ static int mlp_release(struct inode *inode, struct file *file)
 
 	if (!p)
 		return 0;
-	if (p->rights & MLP_AGENT_DECIDES || p->knobs) {
+	if (p->owned) {
 		mlp_proxy_remove(p);
 	} else {
 		mutex_lock(&p->mutex);

@@ -3,6 +3,7 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/ktime.h>
+#include <linux/minmax.h>
 #include <linux/nospec.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -13,7 +14,6 @@ union mlp_args {
 	struct mlp_ioc_time time;
 	struct mlp_ioc_mode mode;
 	struct mlp_ioc_switch on_off;
-	struct mlp_ioc_submit submit;
 	struct mlp_ioc_consume consume;
 	struct mlp_ioc_watermark watermark;
 	struct mlp_ioc_snapshot snapshot;
@@ -114,27 +114,20 @@ static long errno_of(u32 why)
 /*
  * The check runs without the proxy's lock: it reads what only the agent's
  * calls change, which the mutex keeps apart, and writes the slot that no
- * decision reads (core/submit.c).
+ * decision reads (core/submit.c). Of a recommendation that is too long @data
+ * holds what may be looked at before its length is.
  */
-static long do_submit(struct mlproxy *p, union mlp_args *a)
+static long submit(struct mlproxy *p, const void *data, struct mlp_ioc_submit *a)
 {
 	struct mlp_submission submission;
 	unsigned long flags;
-	void *data = NULL;
-	u32 why = MLP_REJECT_SIZE;
+	u32 why;
 	u64 now;
 
-	if (a->submit.reserved)
-		return -EINVAL;
-	flags = enter_at(p, a->submit.now);
+	flags = enter_at(p, a->now);
 	now = mlp_now(p);
 	mlp_leave(p, flags);
-	if (a->submit.length <= sizeof(submission.header) + p->core.slot_bytes) {
-		data = vmemdup_user(u64_to_user_ptr(a->submit.data), a->submit.length);
-		if (IS_ERR(data))
-			return PTR_ERR(data);
-		why = mlp_submit_check(&p->core, data, a->submit.length, now, &submission);
-	}
+	why = mlp_submit_check(&p->core, data, a->length, now, &submission);
 	flags = mlp_enter(p);
 	if (why) {
 		trace_mlproxy_reject(p->core.cfg.name, why, now);
@@ -143,19 +136,45 @@ static long do_submit(struct mlproxy *p, union mlp_args *a)
 		mlp_submit_commit(&p->core, &submission);
 	}
 	mlp_leave(p, flags);
-	kvfree(data);
-	a->submit.reject = why;
+	a->reject = why;
 	return errno_of(why);
+}
+
+/*
+ * User memory is read before the mutex is taken: whoever delays its page faults
+ * would otherwise delay the owner's mlproxy_unregister().
+ */
+static long do_submit(struct mlproxy *p, void __user *arg)
+{
+	struct mlp_ioc_submit a;
+	long err = -ENODEV;
+	void *data;
+
+	if (copy_from_user(&a, arg, sizeof(a)))
+		return -EFAULT;
+	if (a.reserved)
+		return -EINVAL;
+	data = vmemdup_user(u64_to_user_ptr(a.data), min(a.length, p->longest));
+	if (IS_ERR(data))
+		return PTR_ERR(data);
+	mutex_lock(&p->mutex);
+	if (!p->gone)
+		err = submit(p, data, &a);
+	mutex_unlock(&p->mutex);
+	kvfree(data);
+	return copy_to_user(arg, &a, sizeof(a)) ? -EFAULT : err;
 }
 
 static long do_set_mode(struct mlproxy *p, union mlp_args *a)
 {
-	bool may = capable(CAP_SYS_ADMIN);
 	unsigned long flags;
+	bool may;
 	long err;
 
 	if (a->mode.reserved)
 		return -EINVAL;
+	/* Asked before the lock is held, and only by who needs it: it is audited. */
+	may = a->mode.mode == MLP_MODE_EMERGENCY || capable(CAP_SYS_ADMIN);
 	flags = enter_at(p, a->mode.now);
 	if (a->mode.mode > mlp_mode_of(&p->core) && !may)
 		err = -EPERM;
@@ -168,15 +187,20 @@ static long do_set_mode(struct mlproxy *p, union mlp_args *a)
 static long do_operator(struct mlproxy *p, union mlp_args *a)
 {
 	unsigned long flags;
+	long err = 0;
 
 	if (a->on_off.reserved || a->on_off.flags || a->on_off.on > 1)
 		return -EINVAL;
 	if (!a->on_off.on && !capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	flags = enter_at(p, a->on_off.now);
-	mlp_operator(&p->core, a->on_off.on, mlp_now(p));
+	/* The button is pressed before it holds this proxy, under this lock. */
+	if (!a->on_off.on && READ_ONCE(mlp_panic))
+		err = -EBUSY;
+	else
+		mlp_operator(&p->core, a->on_off.on, mlp_now(p));
 	mlp_leave(p, flags);
-	return 0;
+	return err;
 }
 
 static long do_critical(struct mlproxy *p, union mlp_args *a)
@@ -186,7 +210,7 @@ static long do_critical(struct mlproxy *p, union mlp_args *a)
 	if (a->on_off.reserved || a->on_off.flags || a->on_off.on > 1)
 		return -EINVAL;
 	flags = enter_at(p, a->on_off.now);
-	mlp_critical(&p->core, a->on_off.on, mlp_now(p));
+	mlp_set_critical(p, MLP_CRITICAL_AGENT, a->on_off.on);
 	mlp_leave(p, flags);
 	return 0;
 }
@@ -263,6 +287,8 @@ static long do_rank(struct mlproxy *p, union mlp_args *a)
 	flags = enter_at(p, a->rank.now);
 	a->rank.nr = mlp_decide_rank(&p->core, a->rank.unit, mlp_now(p), a->rank.ids,
 				     a->rank.max);
+	trace_mlproxy_rank(p->core.cfg.name, a->rank.unit, a->rank.nr,
+			   a->rank.nr ? p->core.model_version : 0);
 	mlp_leave(p, flags);
 	return 0;
 }
@@ -326,7 +352,6 @@ static const struct mlp_call calls[] = {
 	[_IOC_NR(MLP_IOC_STOP)] = { MLP_IOC_STOP, do_stop },
 	[_IOC_NR(MLP_IOC_HEARTBEAT)] = { MLP_IOC_HEARTBEAT, do_heartbeat },
 	[_IOC_NR(MLP_IOC_TICK)] = { MLP_IOC_TICK, do_tick },
-	[_IOC_NR(MLP_IOC_SUBMIT)] = { MLP_IOC_SUBMIT, do_submit },
 	[_IOC_NR(MLP_IOC_SET_MODE)] = { MLP_IOC_SET_MODE, do_set_mode },
 	[_IOC_NR(MLP_IOC_OPERATOR)] = { MLP_IOC_OPERATOR, do_operator },
 	[_IOC_NR(MLP_IOC_CRITICAL)] = { MLP_IOC_CRITICAL, do_critical },
@@ -383,7 +408,6 @@ long mlp_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	void __user *user = (void __user *)arg;
 	struct mlproxy *p = mlp_file_proxy(file);
 	unsigned int nr = _IOC_NR(cmd);
-	long err;
 
 	switch (cmd) {
 	case MLP_IOC_INFO:
@@ -393,12 +417,9 @@ long mlp_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case MLP_IOC_ATTACH:
 		return mlp_ioc_attach(file, user);
 	case MLP_IOC_REINIT:
-		if (!p)
-			return -ENOTCONN;
-		mutex_lock(&p->mutex);
-		err = p->gone ? -ENODEV : mlp_ioc_reinit(p, user);
-		mutex_unlock(&p->mutex);
-		return err;
+		return p ? mlp_ioc_reinit(p, user) : -ENOTCONN;
+	case MLP_IOC_SUBMIT:
+		return p ? do_submit(p, user) : -ENOTCONN;
 	}
 	if (nr >= ARRAY_SIZE(calls))
 		return -ENOTTY;

@@ -88,6 +88,7 @@ u32 mlproxy_decide_rank(struct mlproxy *p, u64 unit, u64 *ids, u32 max)
 	unsigned long flags = mlp_enter(p);
 	u32 nr = mlp_decide_rank(&p->core, unit, mlp_now(p), ids, max);
 
+	trace_mlproxy_rank(p->core.cfg.name, unit, nr, nr ? p->core.model_version : 0);
 	mlp_leave(p, flags);
 	return nr;
 }
@@ -156,7 +157,7 @@ void mlproxy_critical(struct mlproxy *p, bool on)
 {
 	unsigned long flags = mlp_enter(p);
 
-	mlp_critical(&p->core, on, mlp_now(p));
+	mlp_set_critical(p, MLP_CRITICAL_OWNER, on);
 	mlp_leave(p, flags);
 }
 EXPORT_SYMBOL_GPL(mlproxy_critical);

@@ -7,11 +7,13 @@
  * somebody else has written is left alone, and is an operator's word.
  */
 #include <linux/cred.h>
+#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/ktime.h>
 #include <linux/math64.h>
 #include <linux/string.h>
 #include "knob.h"
+#include "trace.h"
 
 /*
  * With the rights of whoever opened the file: some handlers ask for them when
@@ -27,6 +29,30 @@ int mlp_knob_put(struct mlp_held *h, const char *text)
 	return done < 0 ? (int)done : 0;
 }
 
+/* Errors that may be over in a moment. */
+static bool passing(int err)
+{
+	return err == -EBUSY || err == -EAGAIN || err == -EINTR || err == -ERESTARTSYS ||
+	       err == -ENOMEM;
+}
+
+/*
+ * What must not stay as it is. Some handlers only try their lock (DAMON's), and
+ * some waits end early in an agent that dies of a signal.
+ */
+int mlp_knob_put_back(struct mlp_held *h)
+{
+	int err, tries = 10;
+
+	do {
+		err = mlp_knob_put(h, h->restore);
+		if (!passing(err))
+			break;
+		msleep(10);
+	} while (--tries);
+	return err;
+}
+
 static int get_text(struct mlp_held *h, char *text)
 {
 	const struct cred *old = override_creds(h->file->f_cred);
@@ -36,6 +62,8 @@ static int get_text(struct mlp_held *h, char *text)
 	revert_creds(old);
 	if (done < 0)
 		return (int)done;
+	if (done == MLP_KNOB_TEXT - 1)	/* only its beginning: nothing to compare or put back */
+		return -E2BIG;
 	text[done] = '\0';
 	return 0;
 }
@@ -84,8 +112,10 @@ static void overridden(struct mlproxy *p, struct mlp_knobs *k, u32 which)
 	mlp_leave(p, flags);
 }
 
-static void pull_triggers(struct mlproxy *p, struct mlp_knobs *k)
+/* Returns whether one of them is worth another try. */
+static bool pull_triggers(struct mlproxy *p, struct mlp_knobs *k)
 {
+	bool again = false;
 	u32 i;
 	int err;
 
@@ -95,13 +125,16 @@ static void pull_triggers(struct mlproxy *p, struct mlp_knobs *k)
 		err = mlp_knob_put(&k->held[i], k->held[i].trigger);
 		if (err)
 			fail(p, k, i, err);
+		again |= passing(err);
 	}
+	return again;
 }
 
 /* The defaults, but not over a value that is somebody else's. */
 static void restore(struct mlproxy *p, struct mlp_knobs *k)
 {
 	char text[MLP_KNOB_TEXT];
+	bool again = false;
 	u32 i;
 	int err;
 
@@ -116,14 +149,16 @@ static void restore(struct mlproxy *p, struct mlp_knobs *k)
 			overridden(p, k, i + 1);
 			continue;
 		}
-		err = mlp_knob_put(h, h->restore);
+		err = mlp_knob_put_back(h);
 		if (err)
 			fail(p, k, i, err);
+		again |= passing(err);
 		mlp_knob_remember(h);
 	}
-	pull_triggers(p, k);
-	k->applied = 0;
-	k->restores++;
+	again |= pull_triggers(p, k);
+	k->unsure = again;	/* the next work tries again */
+	k->applied = again;
+	k->restores += !again;
 	k->since = ktime_get_ns();
 }
 
@@ -132,7 +167,7 @@ static void apply(struct mlproxy *p, struct mlp_knobs *k, s32 action)
 	u32 i, which;
 	int err;
 
-	if (k->applied && k->setting == action) {
+	if (k->applied && !k->unsure && k->setting == action) {
 		which = changed_by_others(k);
 		if (which)
 			overridden(p, k, which);
@@ -144,6 +179,7 @@ static void apply(struct mlproxy *p, struct mlp_knobs *k, s32 action)
 		return;
 	}
 	k->applied = 1;		/* also when only some of them take it */
+	k->unsure = false;
 	k->setting = action;
 	k->writes++;
 	for (i = 0; i < k->nr; i++) {
@@ -188,7 +224,7 @@ static u64 decide(struct mlproxy *p, struct mlp_knobs *k)
 {
 	struct mlp_proxy *core = &p->core;
 	unsigned long flags = mlp_enter(p);
-	u64 now = mlp_now(p), epoch, passed;
+	u64 now = mlp_now(p), epoch, passed, rest;
 
 	epoch = div64_u64_rem(now, core->cfg.epoch, &passed);
 	if (!core->share) {
@@ -196,12 +232,14 @@ static u64 decide(struct mlproxy *p, struct mlp_knobs *k)
 		k->decision.arm = MLP_ARM_DEFAULT;
 	} else if (k->epoch != epoch) {
 		mlp_decide(core, 0, NULL, epoch, k->default_action, now, &k->decision);
+		trace_mlproxy_decision(core->cfg.name, 0, epoch, k->default_action, &k->decision);
 		k->epoch = epoch;
 	} else if (!mlp_valid(core, 0, now)) {
 		k->decision.arm = MLP_ARM_DEFAULT;
 	}
+	rest = core->cfg.epoch - passed;
 	mlp_leave(p, flags);
-	return core->cfg.epoch - passed;
+	return rest;
 }
 
 u64 mlp_knobs_run(struct mlproxy *p)

@@ -23,6 +23,7 @@ struct mlp_knobs {
 	u32 nr;
 	u32 applied;			/* a model's setting is in force */
 	u32 overridden;			/* 1 + index */
+	bool unsure;			/* likewise: a restore has yet to succeed */
 	s64 setting;
 	s32 default_action;
 	u64 epoch;			/* that was decided, or NO_EPOCH */
@@ -40,6 +41,7 @@ static inline bool mlp_is_trigger(const struct mlp_held *h)
 }
 
 int mlp_knob_put(struct mlp_held *h, const char *text);
+int mlp_knob_put_back(struct mlp_held *h);
 void mlp_knob_remember(struct mlp_held *h);
 
 #endif /* _MLPROXY_KNOB_H */

@@ -221,7 +221,7 @@ void mlp_knobs_release(struct mlproxy *p, bool end)
 	/* What somebody else has taken over is not ended by us. */
 	for (i = 0; end && i < k->nr && !k->overridden; i++)
 		if (mlp_is_trigger(&k->held[i]))
-			mlp_knob_put(&k->held[i], k->held[i].restore);
+			mlp_knob_put_back(&k->held[i]);
 	mutex_lock(&mlp_held_lock);
 	list_del(&k->node);
 	mutex_unlock(&mlp_held_lock);

@@ -24,6 +24,10 @@
 #include "../include/mlproxy_kapi.h"
 #include "../core/internal.h"
 
+#ifndef CONFIG_64BIT
+#error "The ring's positions are 64-bit words that must be read and written whole"
+#endif
+
 #define MLP_VERSION	"0.1.0"
 
 struct mlp_knobs;
@@ -35,10 +39,13 @@ struct mlproxy {
 	struct list_head node;
 	struct mutex mutex;		/* the agent's calls and the life cycle */
 	bool gone;			/* mutex: the owner has left */
+	bool owned;			/* made by its agent: ends with him */
+	bool leaving;			/* mlp_list_lock: only its name is still taken */
 	struct file *agent;		/* mlp_list_lock */
 	u32 clock;			/* enum mlp_clock */
 	u32 rights;			/* MLP_AGENT_* */
 	u32 capacity;
+	u32 longest;			/* bytes of a recommendation with its body */
 	u64 (*owner_clock)(void *context);
 	void *context;
 	void *ring;
@@ -51,9 +58,10 @@ struct mlproxy {
 	struct delayed_work work;	/* ticks, watchdog, knobs */
 	struct irq_work wake;		/* wakes readers from any context */
 	wait_queue_head_t wait;
-	u32 watermark;
 
 	spinlock_t lock;		/* all below */
+	u32 watermark;
+	u32 critical;			/* MLP_CRITICAL_*: who says so */
 	u64 caller_now;			/* MLP_CLOCK_CALLER */
 	u32 seen_seq;			/* mode changes that were told */
 	u32 seen_mode;
@@ -61,6 +69,10 @@ struct mlproxy {
 	bool mode_news;			/* likewise: the mode has changed */
 	struct mlp_proxy core;
 };
+
+/* Owner and agent each take back only what they have said. */
+#define MLP_CRITICAL_OWNER	1
+#define MLP_CRITICAL_AGENT	2
 
 static inline struct mlproxy *to_mlproxy(struct device *dev)
 {
@@ -78,6 +90,7 @@ void mlp_proxy_remove(struct mlproxy *p);
 u64 mlp_now(const struct mlproxy *p);			/* lock held */
 unsigned long mlp_enter(struct mlproxy *p) __acquires(&p->lock);
 void mlp_leave(struct mlproxy *p, unsigned long flags) __releases(&p->lock);
+void mlp_set_critical(struct mlproxy *p, u32 who, bool on);	/* lock held */
 int mlp_proxies_init(void);
 void mlp_proxies_exit(void);
 

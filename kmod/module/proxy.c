@@ -21,8 +21,9 @@ struct mlproxy *mlp_find(const char *name)
 	struct mlproxy *p;
 
 	lockdep_assert_held(&mlp_list_lock);
+	/* Not the core's name: REINIT writes that without this lock. */
 	list_for_each_entry(p, &mlp_list, node)
-		if (!strcmp(p->core.cfg.name, name))
+		if (!strcmp(dev_name(&p->dev), name))
 			return p;
 	return NULL;
 }
@@ -45,6 +46,13 @@ unsigned long mlp_enter(struct mlproxy *p) __acquires(&p->lock)
 
 	spin_lock_irqsave(&p->lock, flags);
 	return flags;
+}
+
+void mlp_set_critical(struct mlproxy *p, u32 who, bool on)
+{
+	lockdep_assert_held(&p->lock);
+	p->critical = on ? p->critical | who : p->critical & ~who;
+	mlp_critical(&p->core, !!p->critical, mlp_now(p));
 }
 
 /* Tells what has happened meanwhile: readers are woken, knobs looked after. */
@@ -77,6 +85,34 @@ static void mlp_wake(struct irq_work *work)
 	mlp_agent_kick(p);
 }
 
+/*
+ * Zeroed memory that may be mapped and is charged to whoever asks for it;
+ * vmalloc_user() does not charge. vfree() gives it back.
+ */
+static void *mlp_alloc_ring(u32 capacity)
+{
+	u32 nr = PAGE_ALIGN(mlp_ring_size(capacity)) >> PAGE_SHIFT, i;
+	struct page **pages = kvcalloc(nr, sizeof(*pages), GFP_KERNEL_ACCOUNT);
+	void *ring;
+
+	if (!pages)
+		return NULL;
+	for (i = 0; i < nr; i++) {
+		pages[i] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		if (!pages[i])
+			goto free;
+		cond_resched();
+	}
+	ring = vmap(pages, nr, VM_MAP | VM_USERMAP | VM_MAP_PUT_PAGES, PAGE_KERNEL);
+	if (ring)
+		return ring;
+free:
+	while (i--)
+		__free_page(pages[i]);
+	kvfree(pages);
+	return NULL;
+}
+
 static void mlp_device_release(struct device *dev)
 {
 	struct mlproxy *p = to_mlproxy(dev);
@@ -88,13 +124,19 @@ static void mlp_device_release(struct device *dev)
 	kfree(p);
 }
 
+/* The kernel's isalnum() knows Latin-1, which is not UTF-8. */
+static bool mlp_alnum(char c)
+{
+	return isascii(c) && isalnum(c);
+}
+
 /* The name becomes a directory in sysfs and a topic of the feed. */
 static bool mlp_name_ok(const char *name)
 {
-	if (!isalnum(*name))
+	if (!mlp_alnum(*name))
 		return false;
 	for (; *name; name++)
-		if (!isalnum(*name) && !strchr("._-", *name))
+		if (!mlp_alnum(*name) && !strchr("._-", *name))
 			return false;
 	return true;
 }
@@ -105,7 +147,8 @@ static bool mlp_name_ok(const char *name)
  */
 struct mlproxy *mlp_proxy_create(const struct mlproxy_desc *desc, u32 clock)
 {
-	u64 slots = mlp_slots_size(desc->config);
+	u64 slots = mlp_slots_size(desc->config), now;
+	unsigned long flags;
 	struct mlproxy *p;
 	int err = -ENOMEM;
 
@@ -132,8 +175,7 @@ struct mlproxy *mlp_proxy_create(const struct mlproxy_desc *desc, u32 clock)
 	p->owner_clock = desc->clock;
 	p->context = desc->context;
 	p->watermark = 1;
-	/* vmalloc_user(): zeroed, and may be mapped. */
-	p->ring = vmalloc_user(PAGE_ALIGN(mlp_ring_size(desc->capacity)));
+	p->ring = mlp_alloc_ring(desc->capacity);
 	if (!p->ring)
 		goto put;
 	if (slots) {
@@ -141,9 +183,13 @@ struct mlproxy *mlp_proxy_create(const struct mlproxy_desc *desc, u32 clock)
 		if (!p->slots)
 			goto put;
 	}
-	err = mlp_init(&p->core, desc->config, p->slots, p->ring, desc->capacity, mlp_now(p));
+	spin_lock_irqsave(&p->lock, flags);	/* as the owner's clock may expect */
+	now = mlp_now(p);
+	spin_unlock_irqrestore(&p->lock, flags);
+	err = mlp_init(&p->core, desc->config, p->slots, p->ring, desc->capacity, now);
 	if (err)
 		goto put;
+	p->longest = sizeof(struct mlp_recommendation) + p->core.slot_bytes;
 	err = dev_set_name(&p->dev, "%s", desc->config->name);
 	if (err)
 		goto put;
@@ -157,16 +203,20 @@ put:
 /* Shows it to the world. -EEXIST: the name is taken. */
 int mlp_proxy_add(struct mlproxy *p)
 {
+	unsigned long flags;
 	int err = -EEXIST;
 
 	mutex_lock(&mlp_list_lock);
-	if (mlp_find(p->core.cfg.name))
+	if (mlp_find(dev_name(&p->dev)))
 		goto out;
 	err = device_add(&p->dev);
 	if (err)
 		goto out;
-	if (mlp_panic)
+	if (mlp_panic) {
+		flags = mlp_enter(p);
 		mlp_operator(&p->core, 1, mlp_now(p));
+		mlp_leave(p, flags);
+	}
 	list_add_tail(&p->node, &mlp_list);
 out:
 	mutex_unlock(&mlp_list_lock);
@@ -182,7 +232,7 @@ void mlp_proxy_remove(struct mlproxy *p)
 	unsigned long flags;
 
 	mutex_lock(&mlp_list_lock);
-	list_del_init(&p->node);
+	p->leaving = true;
 	flags = mlp_enter(p);
 	mlp_set_walker(&p->core, NULL, NULL);
 	mlp_leave(p, flags);
@@ -195,7 +245,12 @@ void mlp_proxy_remove(struct mlproxy *p)
 	mlp_knobs_release(p, true);
 	mutex_unlock(&p->mutex);
 	wake_up_interruptible(&p->wait);
+
+	/* The name is free only when its directory in sysfs has gone. */
+	mutex_lock(&mlp_list_lock);
+	list_del_init(&p->node);
 	device_del(&p->dev);
+	mutex_unlock(&mlp_list_lock);
 	put_device(&p->dev);
 }
 

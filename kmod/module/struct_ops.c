@@ -64,16 +64,18 @@ static int mlp_ops_reg(MLP_STRUCT_OPS_ARGS)
 
 	mutex_lock(&mlp_list_lock);
 	p = mlp_find(ops->proxy);
-	if (!p)
+	if (!p || p->leaving)
 		err = -ENOENT;
-	else if (p->core.kind != MLP_KIND_PROGRAM)
-		err = -EINVAL;
 	else if (p->ops)
 		err = -EBUSY;
 	if (!err) {
-		p->ops = ops;
 		flags = mlp_enter(p);
-		mlp_set_walker(&p->core, walk, p);
+		if (p->core.kind == MLP_KIND_PROGRAM) {
+			p->ops = ops;
+			mlp_set_walker(&p->core, walk, p);
+		} else {
+			err = -EINVAL;
+		}
 		mlp_leave(p, flags);
 	}
 	mutex_unlock(&mlp_list_lock);
@@ -120,7 +122,8 @@ static int mlp_ops_init_member(const struct btf_type *t, const struct btf_member
 static int mlp_ops_check_member(const struct btf_type *t, const struct btf_member *member,
 				const struct bpf_prog *prog)
 {
-	return 0;
+	/* decide() runs under a spinlock. */
+	return prog->sleepable ? -EINVAL : 0;
 }
 
 static bool mlp_ops_access(int off, int size, enum bpf_access_type type,

@@ -6,7 +6,6 @@
 #define _MLPROXY_TRACE_H
 
 #include <linux/tracepoint.h>
-#include <linux/version.h>
 #include "../uapi/mlproxy.h"
 
 #define MLP_SHOW_MODE(mode)			\
@@ -27,7 +26,7 @@ TRACE_EVENT(mlproxy_mode,
 		__field(u64, now)
 	),
 	TP_fast_assign(
-		strscpy(__entry->proxy, proxy, MLP_NAME_LEN);
+		strscpy_pad(__entry->proxy, proxy, MLP_NAME_LEN);
 		__entry->from = from;
 		__entry->to = to;
 		__entry->reason = reason;
@@ -52,7 +51,7 @@ TRACE_EVENT(mlproxy_decision,
 		__field(u32, version)
 	),
 	TP_fast_assign(
-		strscpy(__entry->proxy, proxy, MLP_NAME_LEN);
+		strscpy_pad(__entry->proxy, proxy, MLP_NAME_LEN);
 		__entry->stream = stream;
 		__entry->unit = unit;
 		__entry->default_action = default_action;
@@ -66,6 +65,26 @@ TRACE_EVENT(mlproxy_decision,
 		  __entry->action, __entry->default_action, __entry->version)
 );
 
+/* Of a ranking: how many ids the model gave; 0: the default acts. */
+TRACE_EVENT(mlproxy_rank,
+	TP_PROTO(const char *proxy, u64 unit, u32 nr, u32 version),
+	TP_ARGS(proxy, unit, nr, version),
+	TP_STRUCT__entry(
+		__array(char, proxy, MLP_NAME_LEN)
+		__field(u64, unit)
+		__field(u32, nr)
+		__field(u32, version)
+	),
+	TP_fast_assign(
+		strscpy_pad(__entry->proxy, proxy, MLP_NAME_LEN);
+		__entry->unit = unit;
+		__entry->nr = nr;
+		__entry->version = version;
+	),
+	TP_printk("proxy=%s unit=%llu arm=%s nr=%u version=%u", __entry->proxy, __entry->unit,
+		  __entry->nr ? "model" : "default", __entry->nr, __entry->version)
+);
+
 TRACE_EVENT(mlproxy_reject,
 	TP_PROTO(const char *proxy, u32 why, u64 now),
 	TP_ARGS(proxy, why, now),
@@ -75,7 +94,7 @@ TRACE_EVENT(mlproxy_reject,
 		__field(u64, now)
 	),
 	TP_fast_assign(
-		strscpy(__entry->proxy, proxy, MLP_NAME_LEN);
+		strscpy_pad(__entry->proxy, proxy, MLP_NAME_LEN);
 		__entry->why = why;
 		__entry->now = now;
 	),

@@ -13,7 +13,8 @@
  * The argument's size is part of each number. Reserved fields and flags must
  * be zero. Errors that every call may give: ENOTTY unknown number, EFAULT,
  * EINVAL reserved field or wrong number, ENOTCONN the file has no proxy,
- * ENODEV the proxy's owner is gone.
+ * ENODEV the proxy's owner is gone, ENOMEM. EFAULT for an answer that could not
+ * be written does not undo the call.
  */
 #ifndef _UAPI_MLPROXY_IOCTL_H
 #define _UAPI_MLPROXY_IOCTL_H
@@ -157,7 +158,8 @@ struct mlp_ioc_attach {
 /**
  * struct mlp_ioc_reinit - begin anew with another configuration. Only a
  * stopped proxy (EBUSY), and only what does not concern the decision itself:
- * name, kind, streams, features, max_nodes, min and max stay (EPERM).
+ * name, kind, trial, streams, features, max_nodes, min and max stay (EPERM). An
+ * in-kernel user's proxy: needs CAP_SYS_ADMIN (EPERM).
  */
 struct mlp_ioc_reinit {
 	struct mlp_config config;
@@ -183,7 +185,11 @@ struct mlp_ioc_mode {
 	__u64 reserved;
 };
 
-/* CRITICAL; OPERATOR: needs CAP_SYS_ADMIN to release (EPERM) */
+/*
+ * CRITICAL: off takes back what this agent has said, not what the owner has.
+ * OPERATOR: needs CAP_SYS_ADMIN to release (EPERM), which it cannot while the
+ * panic button is pressed (EBUSY).
+ */
 struct mlp_ioc_switch {
 	__u32 on;
 	__u32 flags;

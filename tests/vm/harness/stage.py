@@ -20,7 +20,20 @@ from .trees import trixie
 
 _FOLDERS = ("orchestrator", "plugins", "tests", "kmod", "configs")
 _LEFT_OUT = shutil.ignore_patterns("*.so", "*.o", "*.ko", "__pycache__", ".*")
-_NATIVE = ("kmod/core/*", "kmod/uapi/*", "plugins/**/csrc/**/*.[ch]", "orchestrator/**/csrc/**/*")
+_NATIVE = (
+    *("kmod/core/*", "kmod/uapi/*", "plugins/**/csrc/**/*.[ch]", "orchestrator/**/csrc/**/*"),
+    "tests/vm/csrc/*",
+)
+# What cases need in C: programs, and libraries for ctypes where the name begins with lib.
+_HELPERS = """
+mkdir -p tests/vm/bin
+for source in tests/vm/csrc/*.c; do
+  name=tests/vm/bin/$(basename "$source" .c) shared=
+  case $source in */lib*) name=$name.so shared="-shared -fPIC" ;; esac
+  gcc -std=gnu11 -O2 -Wall -Wextra -Werror -pthread -Ikmod/uapi $shared -o "$name" "$source"
+  echo "$name"
+done
+"""
 
 
 def sources() -> Path:
@@ -43,8 +56,8 @@ def sources() -> Path:
 
 
 def _native(target: Path) -> Path:
-    """The cffi extensions and the recorder, from the cache when their sources did not change."""
-    digest = hashlib.sha256(trixie().parent.name.encode())
+    """Everything compiled, from the cache when the sources did not change."""
+    digest = hashlib.sha256((trixie().parent.name + _HELPERS).encode())
     files = sorted({f for pattern in _NATIVE for f in target.glob(pattern) if f.is_file()})
     for file in (target / "orchestrator/build_native.py", *files):
         digest.update(str(file.relative_to(target)).encode() + b"\0" + file.read_bytes())
@@ -52,7 +65,7 @@ def _native(target: Path) -> Path:
     def make(folder: Path) -> None:
         made = chroot(
             trixie(),
-            f"cd /src && PYTHONPATH={SITE} python3 -B orchestrator/build_native.py",
+            f"cd /src && PYTHONPATH={SITE} python3 -B orchestrator/build_native.py\n{_HELPERS}",
             log=OUT / "native.log",
             what="compiling the native parts",
             binds={"/src": target, SITE: site()},
