@@ -7,6 +7,8 @@
  * clock of its own: the time of the operation being played. Writing struct
  * mlp_example_op to debugfs mlproxy_example/ops plays them; reading "digest"
  * gives a hash over all decisions so far. Reading "bench" measures (bench.c).
+ * Writing "THREADS CALLS" to "hammer" calls from many at once (hammer.c);
+ * reading it tells what the last write has done.
  */
 #include <linux/debugfs.h>
 #include <linux/fs.h>
@@ -29,13 +31,13 @@ MODULE_PARM_DESC(capacity, "records of the ring, a power of two");
 
 static struct mlproxy *proxy;
 static struct dentry *dir;
-static u64 played_now;		/* the proxy's clock */
+static atomic64_t played_now;	/* the proxy's clock */
 static u64 digest = 14695981039346656037ULL;
 static DEFINE_MUTEX(play_lock);
 
 static u64 example_clock(void *context)
 {
-	return READ_ONCE(played_now);
+	return (u64)atomic64_read(&played_now);
 }
 
 /* FNV-1a over 64-bit words. */
@@ -49,7 +51,7 @@ static void play(const struct mlp_example_op *op)
 	struct mlp_decision decision;
 	struct mlp_record record = { .type = MLP_RECORD_LABEL };
 
-	WRITE_ONCE(played_now, op->now);
+	atomic64_set(&played_now, (s64)op->now);
 	switch (op->what) {
 	case MLP_EXAMPLE_DECIDE:
 		mlproxy_decide(proxy, op->stream, op->features, op->unit, op->arg, &decision);
@@ -128,6 +130,49 @@ static int bench_show(struct seq_file *out, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(bench);
 
+#define MAX_CALLS	10000000
+
+static ssize_t hammer_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
+{
+	u32 threads, calls;
+	char text[32];
+	int err;
+
+	if (len >= sizeof(text))
+		return -EINVAL;
+	if (copy_from_user(text, from, len))
+		return -EFAULT;
+	text[len] = '\0';
+	if (sscanf(text, "%u %u", &threads, &calls) != 2 || calls > MAX_CALLS)
+		return -EINVAL;
+	mutex_lock(&play_lock);
+	err = mlp_example_hammer(proxy, &played_now, threads, calls);
+	mutex_unlock(&play_lock);
+	return err ? err : (ssize_t)len;
+}
+
+static int hammer_show(struct seq_file *out, void *unused)
+{
+	mutex_lock(&play_lock);
+	mlp_example_hammered(out);
+	mutex_unlock(&play_lock);
+	return 0;
+}
+
+static int hammer_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, hammer_show, NULL);
+}
+
+static const struct file_operations hammer_fops = {
+	.owner = THIS_MODULE,
+	.open = hammer_open,
+	.read = seq_read,
+	.write = hammer_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
 /* What the sequence is played against; tests make the same one in user space. */
 static const struct mlp_config base = {
 	.name = "example",
@@ -182,6 +227,7 @@ static int __init example_init(void)
 	debugfs_create_file("ops", 0200, dir, NULL, &ops_fops);
 	debugfs_create_file("digest", 0400, dir, NULL, &digest_fops);
 	debugfs_create_file("bench", 0400, dir, NULL, &bench_fops);
+	debugfs_create_file("hammer", 0600, dir, NULL, &hammer_fops);
 	return 0;
 }
 

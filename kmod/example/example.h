@@ -3,6 +3,7 @@
 #ifndef _MLPROXY_EXAMPLE_H
 #define _MLPROXY_EXAMPLE_H
 
+#include <linux/atomic.h>
 #include <linux/seq_file.h>
 #include "../include/mlproxy_kapi.h"
 
@@ -27,6 +28,11 @@ struct mlp_example_op {
 	s32 features[MLP_MAX_FEATURES];
 };
 
+#define MLP_EXAMPLE_DEFAULT	-1	/* the default's action when hammered */
+#define MLP_EXAMPLE_THREADS	64
+
+int mlp_example_hammer(struct mlproxy *proxy, atomic64_t *clock, u32 threads, u32 calls);
+void mlp_example_hammered(struct seq_file *out);
 void mlp_example_bench(struct mlproxy *proxy, struct seq_file *out);
 
 #endif /* _MLPROXY_EXAMPLE_H */

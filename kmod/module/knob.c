@@ -48,7 +48,7 @@ int mlp_knob_put_back(struct mlp_held *h)
 		err = mlp_knob_put(h, h->restore);
 		if (!passing(err))
 			break;
-		msleep(10);
+		msleep(20);
 	} while (--tries);
 	return err;
 }
