@@ -62,5 +62,5 @@ docs: setup
 	$(BIN)/python -m mlproxy.cli.reference docs
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find orchestrator plugins -name '*.so' -delete

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import kmod, source, stage
 from .case import Case
-from .host import OUT, ROOT, HarnessError, phase
+from .host import OUT, ROOT, HarnessError, phase, say
 from .images import guest_root
 from .kernels import Kernel
 from .qemu import Guest, Machine
@@ -138,12 +138,15 @@ class _Boot:
     again: bool = False
 
     def cases(self) -> Iterator[Case]:
+        began = time.monotonic()
         running: str | None = None
         limit: list[float] = [self.silence]
         died = "the guest ended without a word"
         try:
             for event in self.guest.events(limit):
                 match event["event"]:
+                    case "boot":
+                        say(f"  booted: {time.monotonic() - began:.0f} s")
                     case "plan":
                         self.planned = event["cases"]
                     case "begin":

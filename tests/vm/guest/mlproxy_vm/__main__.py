@@ -19,7 +19,8 @@ def main() -> int:
     port = Port(os.environ["MLPROXY_VM_RESULTS"])
     os.environ["MLPROXY_VM_SLOW"] = str(request["slow"])
     port.send(event="boot", release=os.uname().release)
-    options = ["-p", "no:cacheprovider", "-ra", "-v", f"--timeout={request['timeout']}"]
+    options = ["-p", "no:cacheprovider", "-ra", "-v", "--continue-on-collection-errors"]
+    options += [f"--timeout={request['timeout']}"]
     if request["select"]:
         options += ["-k", request["select"]]
     plugin = Plugin(port, request["release"], first=int(os.environ.get("VMTEST_FIRST", "0")))

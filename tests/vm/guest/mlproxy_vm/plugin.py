@@ -53,7 +53,7 @@ class Plugin:
         del items[: self._first]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.outcome != "passed":
+        if report.outcome != "passed" and not self._first:
             outcome = "failed" if report.failed else "skipped"
             self._port.send(event="begin", case=report.nodeid, timeout=0)
             self._end(report.nodeid, outcome, _why(report), 0.0, {}, str(report.longrepr))
