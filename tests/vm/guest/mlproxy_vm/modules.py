@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +43,46 @@ def loaded(name: str, *parameters: str) -> Iterator[None]:
     finally:
         if is_loaded(name):
             rmmod(name)
+
+
+class ModuleFile:
+    """A module to be loaded again and again, by the system calls themselves.
+
+    Args:
+        name: of the module.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._fd = os.open(FOLDER / f"{name}.ko", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """The module stays as it is."""
+        os.close(self._fd)
+
+    def load(self, parameters: str = "") -> None:
+        """Load it; raises OSError."""
+        _call(_FINIT_MODULE, self._fd, parameters.encode(), 0)
+
+    def unload(self) -> bool:
+        """Unload it; False when it is in use. Raises OSError for any other reason."""
+        try:
+            _call(_DELETE_MODULE, self.name.encode(), os.O_NONBLOCK)
+        except OSError as e:
+            if e.errno != errno.EWOULDBLOCK:
+                raise
+            return False
+        return True
+
+
+_FINIT_MODULE, _DELETE_MODULE = 313, 176  # x86-64
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(number: int, *arguments: int | bytes) -> None:
+    if _libc.syscall(number, *arguments):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _run(*command: str) -> None:
