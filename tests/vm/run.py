@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -29,6 +30,8 @@ def main() -> int:
         say(" ".join(host.packages()))
         return 0
     names = list(dict.fromkeys(options.kernel)) or list(DEFAULT)
+    # So that the guest ends too, and what is half made goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     reason = host.missing()
     if reason is not None:
         say(f"VM tests skipped: {reason}")
