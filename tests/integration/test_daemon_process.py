@@ -334,9 +334,7 @@ def test_a_daemon_puts_back_what_a_killed_one_has_left_in_tunables(box: Box) -> 
     box.set("tuner", enabled=True, knobs=[str(ours), str(touched)])
     box.write("guard = 'in-process'\n")
     first = box.start()
-    box.until(lambda s: s["subsystems"]["tuner"]["proxies"]["tuner.knobs"])
-    while ours.read_text() != "64" or touched.read_text() != "64":
-        time.sleep(0.001)
+    box.until(lambda _: (ours.read_text(), touched.read_text()) == ("64", "64"))
     first.kill()
     first.wait()
     assert ours.read_text() == "64"  # nobody was there to put it back

@@ -127,7 +127,7 @@ class TestKernelGuard:
             moment((box.folder / "state/control.sock").exists, 60)
 
             def failed():
-                with contextlib.suppress(ControlError):
+                with contextlib.suppress(ControlError, KeyError):
                     return box.status()["subsystems"]["tuner"]["failure"]
                 return None
 
