@@ -104,8 +104,8 @@ _BY_CALL: Final[dict[str, dict[int, _Said]]] = {
     "reinit": {
         errno.EPERM: (
             "proxy.config",
-            "name, kind, streams, features, max_nodes, min and max stay as they are",
-            "make another proxy instead",
+            "name, kind, trial, streams, features, max_nodes, min and max stay as they are",
+            "make another proxy instead; a kernel user's begins anew only with CAP_SYS_ADMIN",
         ),
         errno.EBUSY: ("proxy.state", "only a stopped proxy may begin anew", "stop it first"),
     },
