@@ -41,7 +41,12 @@ static inline __s64 mlp_sdiv(__s64 a, __s64 b)
 #define mlp_store(ptr, val)		__atomic_store_n(ptr, val, __ATOMIC_RELAXED)
 #define mlp_wmb()			__atomic_thread_fence(__ATOMIC_RELEASE)
 #define mlp_likely(x)			__builtin_expect(!!(x), 1)
-#define mlp_index(i, n)			(i)
+
+static inline __u32 mlp_index(__u32 i, __u32 n)
+{
+	(void)n;
+	return i;
+}
 
 static inline __u64 mlp_udiv(__u64 a, __u64 b)
 {

@@ -7,7 +7,8 @@ import threading
 
 import numpy as np
 import pytest
-from mlproxy_vm.agents import LABEL, MS, OP, OPS, SLOW, Agent, Trace, forever, moment, shown
+from mlproxy_vm.agents import MS, OPS, SLOW, Agent, Trace, forever, moment, shown
+from mlproxy_vm.consumer import LABEL, OP
 from mlproxy_vm.modules import EXAMPLE, loaded, rmmod
 
 from mlproxy.errors import ProxyError

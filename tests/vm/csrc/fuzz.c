@@ -39,6 +39,7 @@ struct slot {
 	__u64 seq, now;
 	__u64 refused[MLP_REJECT_NR];
 	int started;
+	int renewed;			/* its ring may hold older records */
 };
 
 static struct slot slots[SLOTS];
@@ -327,9 +328,17 @@ static void follow(struct slot *s, unsigned int nr, const void *arg, int error)
 		s->config = attach->config;
 		take_stock(s);
 		break;
+	case MLP_IOC_START:
+		s->started |= !error || error == EBUSY;
+		break;
+	case MLP_IOC_STOP:
+		s->started &= !!error;
+		break;
 	case MLP_IOC_REINIT:
-		if (!error)
-			memset(s->refused, 0, sizeof(s->refused));
+		if (error)
+			break;
+		memset(s->refused, 0, sizeof(s->refused));
+		s->renewed = 1;
 		break;
 	}
 }
@@ -382,10 +391,12 @@ static void one_ioctl(struct slot *s)
 	/* Most calls want a proxy, and most interesting is what is submitted. */
 	if (!s->has && !once_in(4))
 		nr = once_in(2) ? _IOC_NR(MLP_IOC_CREATE) : _IOC_NR(MLP_IOC_ATTACH);
-	else if (s->has && once_in(4))
-		nr = _IOC_NR(MLP_IOC_SUBMIT);
-	else if (s->has && once_in(20))
+	else if (s->has && !s->started && !once_in(4))
 		nr = _IOC_NR(MLP_IOC_START);
+	else if (s->has && once_in(3))
+		nr = _IOC_NR(MLP_IOC_SUBMIT);
+	else if (nr == _IOC_NR(MLP_IOC_STOP) && !once_in(8))
+		nr = _IOC_NR(MLP_IOC_DECIDE);
 	cmd = commands[nr];
 	fill(s, nr, arg, side);
 	if (once_in(8)) {
@@ -467,7 +478,7 @@ static void one_map(struct slot *s)
 		room = PAGE + meta->capacity * sizeof(struct mlp_record);
 		if (meta->magic != MLP_MAGIC || len > ((room + PAGE - 1) & ~(PAGE - 1)))
 			FAIL("mapped %zu bytes of %u records", len, meta->capacity);
-		if (at[len - 1] && !meta->head)
+		if (len > PAGE && at[len - 1] && !meta->head && !s->renewed && !s->attached)
 			FAIL("a ring that was never written is not zero");
 	}
 	if (!together && prot == PROT_READ && once_in(3)) {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "mlproxy_ioctl.h"
 
-#define NAMES		6
+#define NAMES		16	/* some files want the same */
 #define BODY		(sizeof(struct mlp_recommendation) + sizeof(struct mlp_program) + \
 			 MLP_MAX_NODES * sizeof(struct mlp_node))
 

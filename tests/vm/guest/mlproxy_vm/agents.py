@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, Self
 
-import numpy as np
-
 from mlproxy.proxy import Kind, Knob, Mode, ProxyConfig, Reason, Recommendation, Trial
 from mlproxy.proxy.knob import KnobProxy
 
@@ -23,22 +21,6 @@ SECOND = 1_000 * MS
 SLOW = float(os.environ.get("MLPROXY_VM_SLOW", "1"))
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
 OPS = Path("/sys/kernel/debug/mlproxy_example/ops")
-
-OP = np.dtype(
-    [
-        ("now", "<u8"),
-        ("unit", "<u8"),
-        ("cost", "<i8"),
-        ("cost2", "<i8"),
-        ("what", "<u4"),
-        ("stream", "<u4"),
-        ("arg", "<i4"),
-        ("reserved", "<u4"),
-        ("features", "<i4", (16,)),
-    ]
-)
-"""struct mlp_example_op of kmod/example/example.h."""
-LABEL = 3
 
 
 def read_ahead() -> Path:

@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mlproxy import _core
-from mlproxy.proxy import InProcessProxy, KernelProxy, Program, ProgramNode, core_functions
+from mlproxy.proxy import (
+    RECORD_DTYPE,
+    InProcessProxy,
+    KernelProxy,
+    Program,
+    ProgramNode,
+    core_functions,
+)
 from mlproxy.proxy.device import call
 
 FOLDER = Path("/sys/kernel/debug/mlproxy_example")
@@ -150,8 +157,7 @@ class Consumer:
 
 
 def _drained(proxy: KernelProxy | InProcessProxy) -> npt.NDArray[np.void]:
-    views = proxy.peek()
-    records = np.concatenate([view.copy() for view in views]) if views else np.zeros(0)
+    records = np.concatenate([np.zeros(0, RECORD_DTYPE), *proxy.peek()])
     if proxy.consume(len(records)):
         raise OSError("records were overwritten although nobody decides")
     return records
