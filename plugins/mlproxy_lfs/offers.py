@@ -77,28 +77,44 @@ class Offers:
         Returns:
             Programs by stream, per candidate and policy.
         """
-        names = [n for n in self._learner.candidates if n != "bandit"]
-        self._programs = {n: self._whole(self._learner.programs(n)) for n in names}
-        self._programs.update((n, dict(p.current())) for n, p in self._hand_written.items())
-        how = self._poison()
-        if how is not None:
-            self._programs = {
-                name: {s: poisoned(p, how, self._rng) for s, p in programs.items()}
-                for name, programs in self._programs.items()
-            }
-        self._refused = {
-            name
-            for name, programs in self._programs.items()
-            if self._canary.refuses(name, programs, accept=accept)
-        }
+        names = [*(n for n in self._learner.candidates if n != "bandit"), *self._hand_written]
+        self._programs = {name: self._made(name, self._learner.programs) for name in names}
+        self._refused = set()
+        for name, programs in self._programs.items():
+            if not accept and self._judged(name, programs):
+                self._refused.add(name)
+            else:
+                self._canary.accept(name, programs)
         return self._programs
+
+    def would_be_refused(self, name: str) -> bool:
+        """Whether what the candidate would offer by now is refused; looking changes nothing."""
+        if name not in self._hand_written and name not in self._learner.candidates:
+            return False
+        return self._judged(name, self._made(name, self._learner.preview))
+
+    def _judged(self, name: str, programs: Programs) -> bool:
+        if name in self._hand_written:
+            return self._canary.refuses(name, programs, hand_written=True)
+        # Where SepBIT's program takes over from a model, nothing needs a check.
+        known = policies.sepbit(self._sepbit_life())
+        own = {stream: program for stream, program in programs.items() if program != known[stream]}
+        return self._canary.refuses(name, own)
+
+    def _made(self, name: str, compiled: Callable[[str], Programs]) -> Programs:
+        policy = self._hand_written.get(name)
+        programs = dict(policy.current()) if policy else self._whole(compiled(name))
+        how = self._poison()
+        if how is None:
+            return programs
+        return {stream: poisoned(program, how, self._rng) for stream, program in programs.items()}
 
     def programs(self, name: str) -> Programs:
         """The present offer of one candidate or policy."""
         return self._programs[name]
 
     def refused(self, name: str) -> bool:
-        """Whether the present offer orders recent labels far worse than the last accepted one."""
+        """Whether the present offer was refused in favour of the last accepted one."""
         return name in self._refused
 
     def policy_of(self, programs: Mapping[int, Program]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mlproxy.app.report import mode_events_from_records
 from mlproxy.events.types import FeedEvent
-from mlproxy.learn import DEFAULT, Learner
+from mlproxy.learn import DEFAULT, Doubts, Learner
 from mlproxy.proxy import (
     InProcessProxy,
     Kind,
@@ -49,8 +49,8 @@ from mlproxy_lfs.workloads import Workload
 __all__ = ("LfsSystem", "SystemOptions", "Window")
 
 REFERENCE = "reference"
-REFUSALS = 2
-"""So many refused updates in a row are too many."""
+REFUSALS, VERDICTS = 5, 8
+"""More than half of the last windows' updates refused: too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class LfsSystem:
         self.events: list[FeedEvent] = []
         self._seq = 0
         self._windows = 0
-        self._refusals = 0
+        self._doubts = Doubts(most=REFUSALS, of=VERDICTS)
         self._acting: str | None = None
         self._victim_twin: str | None = None
         self._version = (0, 0)
@@ -283,13 +283,18 @@ class LfsSystem:
 
     def _recommend(self) -> None:
         self._windows += 1
-        if self._windows % self.options.refresh == 0:
-            self._recommend_placement()
+        steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
+        if not steered:
+            self._doubts.clear()
+        due = self._windows % self.options.refresh == 0
+        if due:
+            self._recommend_placement(steered=steered)
+        elif steered and self.options.canary and self._acting is not None:
+            self._doubt(self._offers.would_be_refused(self._acting))
         self._recommend_victim()
 
-    def _recommend_placement(self) -> None:
+    def _recommend_placement(self, *, steered: bool) -> None:
         expiry = self.now + self.capacity // 2
-        steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
         self._refresh_twins(accept=not steered)
         proposal = self.learner.propose(self.now, expiry)
         if proposal is not None:
@@ -308,14 +313,16 @@ class LfsSystem:
         self._mirror(programs if steered else None)
 
     def _refuse(self, acting: str) -> bool:
-        """Whether the update may not act; too many in a row are an emergency."""
-        if not self.options.canary or not self._offers.refused(acting):
-            self._refusals = 0
-            return False
-        self._refusals += 1
-        if self._refusals >= REFUSALS:
+        """Whether the update may not act."""
+        refused = self.options.canary and self._offers.refused(acting)
+        self._doubt(refused)
+        return refused
+
+    def _doubt(self, refused: bool) -> None:
+        """Note a verdict on the acting candidate; too many refusals are an emergency."""
+        if self._doubts.add(refused=refused):
+            self._doubts.clear()
             self.placement.set_mode(Mode.EMERGENCY, Reason.REJECTS, self.now)
-        return True
 
     def _mirror(self, programs: Mapping[int, Program] | None) -> None:
         """Let the victim policies' twins place blocks as the main store does."""
