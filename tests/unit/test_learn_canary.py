@@ -117,14 +117,27 @@ def test_a_hand_written_rule_may_not():
     assert canary.refuses("tree", {0: TURNED}, hand_written=True)
 
 
-def test_a_turn_that_orders_worse_is_refused_though_nobody_predicts_well():
-    noise = np.random.default_rng(7).integers(0, 1000, 100).tolist()
-    canary = Canary(nr_features=1, floor=0.9)
-    canary.observe(labels(lambda v: noise[v] + 3 * v))
-    canary.accept("tree", {0: step(50)})
-
-    assert not canary.refuses("tree", {0: step(75)})
-    assert canary.refuses("tree", {0: TURNED})
+def test_a_turn_has_to_be_nearly_as_good():
+    """Judged on labels that are the feature: step(50) goes with them to 0.87."""
+    halves = Program(
+        nodes=(
+            ProgramNode(feature=0, value=50, left=1, right=2),
+            ProgramNode(feature=0, value=25, left=3, right=4),
+            ProgramNode(feature=0, value=75, left=5, right=6),
+            *(ProgramNode(feature=-1, value=v, confidence=1000) for v in (2, 4, 1, 6)),
+        ),
+        nr_features=1,
+    )
+    some = Canary(nr_features=1)
+    some.observe(labels(lambda v: v))
+    some.accept("tree", {0: step(50)})
+    # Other classes throughout, in an order that goes with the labels to 0.51 ...
+    assert some.refuses("tree", {0: halves})
+    # ... to 0.87 ...
+    assert not some.refuses("tree", {0: step(50, low=3, high=4)})
+    # ... and some that agree with most decisions: to 0.50, and to 0.38.
+    assert not some.refuses("tree", {0: step(90)})
+    assert some.refuses("tree", {0: step(95)})
 
 
 def test_a_turn_that_orders_better_passes(canary):

@@ -73,9 +73,9 @@ def good(at=100):
 
 
 def test_a_model_without_programs_offers_sepbits_and_one_stream_at_a_time(world):
-    assert world.offers.refresh(accept=True)["tree"] == policies.sepbit(LIFE)
+    assert world.offers.refresh(None)["tree"] == policies.sepbit(LIFE)
     world.learner.made = {policies.USER: good()[policies.USER]}
-    offered = world.offers.refresh(accept=True)["tree"]
+    offered = world.offers.refresh(None)["tree"]
     assert offered[policies.USER] == good()[policies.USER]
     assert offered[policies.GC] == policies.sepbit(LIFE)[policies.GC]
     assert world.offers.programs("tree") == offered
@@ -83,28 +83,53 @@ def test_a_model_without_programs_offers_sepbits_and_one_stream_at_a_time(world)
 
 def test_a_lopsided_program_gives_way_to_sepbits(world):
     world.learner.made = {policies.USER: policies.constant(policies.USER, 1)}
-    assert world.offers.refresh(accept=True)["tree"] == policies.sepbit(LIFE)
+    assert world.offers.refresh(None)["tree"] == policies.sepbit(LIFE)
 
 
 @pytest.mark.parametrize("how", [how for how in Poison if how is not Poison.RANDOM])
 @pytest.mark.parametrize("name", ["tree", "sepbit"])
 def test_a_poisoned_update_is_refused_and_its_predecessor_stays_the_measure(world, how, name):
     world.learner.made = good()
-    world.offers.refresh(accept=True)
+    world.offers.refresh(None)
     world.poison = how
+    before = world.offers.programs(name)
     assert world.offers.would_be_refused(name)
-    world.offers.refresh(accept=False)
+    made = world.offers.refresh(name)
     assert world.offers.refused(name)
+    assert name not in made
+    assert world.offers.programs(name) == before
     world.poison = None
     assert not world.offers.would_be_refused(name)
-    world.offers.refresh(accept=False)
+    assert world.offers.refresh(name)[name] == before
     assert not world.offers.refused(name)
+
+
+def test_only_what_acts_is_held_back(world):
+    """What is wrong on its twin alone is measured there."""
+    world.learner.made = good()
+    world.offers.refresh("sepbit")
+    world.poison = Poison.INVERTED
+    made = world.offers.refresh("sepbit")
+    assert world.offers.refused("sepbit")
+    assert not world.offers.refused("tree")
+    assert made["tree"] != good()
+    world.offers.refresh("tree")
+    assert not world.offers.refused("tree")
+    assert not world.offers.refused("sepbit")
+
+
+def test_a_new_champion_is_judged_by_its_own_last_offer(world):
+    world.learner.made = good()
+    world.offers.refresh("sepbit")
+    world.poison = Poison.INVERTED
+    world.offers.refresh("tree")
+    assert world.offers.refused("tree")
 
 
 @pytest.mark.parametrize("name", ["tree", "sepbit"])
 def test_most_of_what_is_drawn_at_random_is_refused(world, name):
     world.learner.made = good()
-    world.offers.refresh(accept=True)
+    world.offers.refresh(None)
     world.poison = Poison.RANDOM
     # Now and then a draw is right: this is why refusals are counted over a while.
     refused = [world.offers.would_be_refused(name) for _ in range(200)]
@@ -113,17 +138,17 @@ def test_most_of_what_is_drawn_at_random_is_refused(world, name):
 
 def test_judging_makes_no_offer(world):
     world.learner.made = good()
-    world.offers.refresh(accept=True)
+    world.offers.refresh(None)
     world.learner.made = good(120)
     assert not world.offers.would_be_refused("tree")
     assert world.offers.programs("tree") == good()
 
 
-def test_with_accept_nothing_is_refused_and_the_last_one_is_the_measure(world):
+def test_while_nothing_acts_nothing_is_refused_and_the_last_one_is_the_measure(world):
     world.learner.made = good()
-    world.offers.refresh(accept=True)
+    world.offers.refresh(None)
     world.poison = Poison.INVERTED
-    world.offers.refresh(accept=True)
+    world.offers.refresh(None)
     assert not world.offers.refused("tree")
     assert not world.offers.would_be_refused("tree")
 
@@ -131,7 +156,7 @@ def test_with_accept_nothing_is_refused_and_the_last_one_is_the_measure(world):
 def test_where_sepbit_takes_over_from_a_model_nothing_is_checked(world):
     """Its actions differ from the model's; but it is no update of the model."""
     world.learner.made = good()
-    world.offers.refresh(accept=True)
+    world.offers.refresh(None)
     world.learner.made = {}
     assert not world.offers.would_be_refused("tree")
     world.poison = Poison.INVERTED
@@ -139,7 +164,7 @@ def test_where_sepbit_takes_over_from_a_model_nothing_is_checked(world):
 
 
 def test_an_inverted_rule_is_refused_even_where_the_labels_speak_against_the_rule(world):
-    world.offers.refresh(accept=True)
+    world.offers.refresh(None)
     world.observe(turned=True)
     assert not world.offers.would_be_refused("sepbit")
     world.life = LIFE // 2
@@ -150,6 +175,6 @@ def test_an_inverted_rule_is_refused_even_where_the_labels_speak_against_the_rul
 
 def test_a_candidate_that_was_dropped_is_not_judged(world):
     world.learner.made = good()
-    world.offers.refresh(accept=True)
+    world.offers.refresh(None)
     world.learner.candidates = ("bandit",)
     assert not world.offers.would_be_refused("tree")

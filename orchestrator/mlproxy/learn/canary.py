@@ -3,10 +3,10 @@
 Measured cost decides who is trusted, but it comes late: what a program spoils
 today is paid when the blocks are cleaned. So an update of a model is first run
 over the latest labels, beside that model's last one, stream by stream. If in
-one of them it orders the labels far worse, or decides most of them otherwise and
-orders them worse by more than chance, it is refused; its predecessor stays. How well the
-predecessor does in itself does not matter: low predictability is no reason to
-fall back (docs/reference/arbitration.md).
+one of them it orders the labels far worse, and by more than chance, it is
+refused; its predecessor stays. How well the predecessor does in itself does not
+matter: low predictability is no reason to fall back
+(docs/reference/arbitration.md).
 
 One refusal is no proof of anything: an honest model changes its mind, and what
 is drawn at random is right now and then. `Doubts` counts over a while.
@@ -41,11 +41,13 @@ class Canary:
         nr_features: features of a record that programs see.
         window: labels kept per stream.
         least: labels of a stream before it is judged.
+        agreement: an update that agrees with its predecessor on less than this share of
+            a stream's labelled decisions has turned.
         tolerance: an update is refused when in one stream its correlation with the
-            labels is below this share of its predecessor's.
-        floor: a predecessor's correlation below this says nothing.
-        agreement: an update that agrees with its predecessor on less than this share
-            of a stream's labelled decisions must not order the labels worse.
+            labels is below this share of its predecessor's, by more than chance ...
+        turned: ... or below this share, when it has turned.
+        floor: a predecessor's correlation below this says nothing, unless the update
+            has turned.
         ranks: (stream, actions) -> actions in the order of the label, for actions
             that are not numbered so.
 
@@ -60,15 +62,16 @@ class Canary:
         *,
         window: int = 512,
         least: int = 64,
-        tolerance: float = 0.5,
-        floor: float = 0.1,
         agreement: float = 0.5,
+        tolerance: float = 0.5,
+        turned: float = 0.7,
+        floor: float = 0.1,
         ranks: _Ranks = _as_they_are,
     ) -> None:
         self._nr_features = nr_features
         self._window, self._least = window, least
-        self._tolerance, self._floor = tolerance, floor
         self._agreement = agreement
+        self._tolerance, self._turned, self._floor = tolerance, turned, floor
         self._ranks = ranks
         self._rows: dict[int, _Rows] = {}
         self._labels: dict[int, npt.NDArray[np.float64]] = {}
@@ -116,11 +119,14 @@ class Canary:
         was, now = eval_program(old, rows), eval_program(new, rows)
         before, after = self._order(stream, was), self._order(stream, now)
         turned = float(np.mean(was == now)) < self._agreement
-        # About the standard error of the difference between two correlations.
-        noise = math.sqrt(2 / len(rows))
-        if turned and (hand_written or after < before - noise):
+        if turned and hand_written:
             return True
-        return before > self._floor and after < self._tolerance * before
+        if not turned and before <= self._floor:
+            return False
+        # About the standard error of the difference between two correlations.
+        by_chance = math.sqrt(2 / len(rows))
+        least = (self._turned if turned else self._tolerance) * before
+        return after < min(least, before - by_chance)
 
     def _order(self, stream: int, decided: npt.NDArray[np.int32]) -> float:
         """Correlation of actions with the labels; 0 when either is constant."""
