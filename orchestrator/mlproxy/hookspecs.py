@@ -71,16 +71,18 @@ def mlproxy_models() -> Mapping[str, Sequence[Any]]:  # type: ignore[empty-body]
     Thread: a helper thread with the import's deadline. May not be async.
 
     Returns:
-        Decision name (for instance `lfs.placement`) -> factories of candidates;
-        what a factory takes and returns is documented by the decision's plugin.
+        Decision name (for instance `lfs-placement`) -> candidates; what is used of
+        them is documented by the decision's plugin. `lfs` takes a
+        `mlproxy.learn.CandidateRecipe`.
 
     If it raises or returns something else, the plugin is quarantined (phase
-    `hooks`), none of its candidates is used.
+    `hooks`), none of its candidates is used. A candidate that its decision cannot
+    use is left out with an event `dropped`; the others go on.
 
     Example:
         >>> @hookimpl
         ... def mlproxy_models():
-        ...     return {"lfs.placement": [make_my_tree]}
+        ...     return {"lfs-placement": [CandidateRecipe("my-tree", MyTree)]}
     """
 
 

@@ -37,6 +37,8 @@ class SubsystemContext:
         journal_dir: where a proxy in this process notes what to put back in its knobs
             after a crash; empty: below `state_dir`.
         made: the proxies made with this context; the supervisor closes them at the end.
+        models: decision name -> candidates that other plugins offer for it
+            (`mlproxy_models`), as they came; whoever uses them checks them.
     """
 
     name: str
@@ -47,6 +49,7 @@ class SubsystemContext:
     guard: Guard = "auto"
     journal_dir: str = ""
     made: list[Proxy] = field(default_factory=list, init=False, compare=False, repr=False)
+    models: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def proxy_config(self, base: ProxyConfig) -> ProxyConfig:
         """Return `base` with what the operator set in `[proxy.<base.name>]`.

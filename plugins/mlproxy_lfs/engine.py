@@ -18,6 +18,7 @@ from mlproxy_lfs.workloads import FILE, OP, Workload
 __all__ = (
     "GC_LOG",
     "LOGS",
+    "MAX_STORES",
     "Engine",
     "Feature",
     "Geometry",
@@ -30,6 +31,8 @@ __all__ = (
 LOGS = 6
 GC_LOG = 3
 MAX_LOGS = 8
+MAX_STORES = int(lib.LFS_MAX_STORES)
+"""So many stores run beside each other on one stream."""
 _OUTSIDE = -2
 _NOT_CONNECTED = -3
 

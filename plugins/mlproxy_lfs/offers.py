@@ -57,7 +57,7 @@ class Offers:
         self._canary = Canary(NR_FEATURES, ranks=policies.log_order)
         self._recent = {stream: np.zeros((0, NR_FEATURES), np.int32) for stream in STREAMS}
         self._programs: dict[str, Programs] = {}
-        self._refused: set[str] = set()
+        self._refused: str | None = None
 
     def observe(self, records: npt.NDArray[np.void]) -> None:
         """Keep what the checks need of the ring's records: samples and labels."""
@@ -67,39 +67,58 @@ class Offers:
             rows = samples["features"][samples["stream"] == stream, :NR_FEATURES]
             self._recent[stream] = np.concatenate([self._recent[stream], rows])[-RECENT:]
 
-    def refresh(self, *, accept: bool) -> Mapping[str, Programs]:
+    def refresh(self, guarded: str | None) -> Mapping[str, Programs]:
         """Make all offers anew.
 
         Args:
-            accept: nothing acts that could be replaced by something worse, so
-                every offer becomes what the next one is compared with.
+            guarded: the candidate or policy that acts: its offer must pass the check.
+                What only its twin runs cannot do harm; there every offer becomes what
+                the next one is compared with.
 
         Returns:
-            Programs by stream, per candidate and policy.
+            Programs by stream, per candidate and policy, without a refused one.
         """
-        names = [n for n in self._learner.candidates if n != "bandit"]
-        self._programs = {n: self._whole(self._learner.programs(n)) for n in names}
-        self._programs.update((n, dict(p.current())) for n, p in self._hand_written.items())
+        names = [*(n for n in self._learner.candidates if n != "bandit"), *self._hand_written]
+        made = {name: self._made(name, self._learner.programs) for name in names}
+        self._refused = (
+            guarded if guarded in made and self._judged(guarded, made[guarded]) else None
+        )
+        if self._refused is not None:
+            del made[self._refused]
+        self._programs.update(made)
+        for name, programs in made.items():
+            self._canary.accept(name, programs)
+        return made
+
+    def would_be_refused(self, name: str) -> bool:
+        """Whether what the candidate would offer by now is refused; looking changes nothing."""
+        if name not in self._hand_written and name not in self._learner.candidates:
+            return False
+        return self._judged(name, self._made(name, self._learner.preview))
+
+    def _judged(self, name: str, programs: Programs) -> bool:
+        if name in self._hand_written:
+            return self._canary.refuses(name, programs, hand_written=True)
+        # Where SepBIT's program takes over from a model, nothing needs a check.
+        known = policies.sepbit(self._sepbit_life())
+        own = {stream: program for stream, program in programs.items() if program != known[stream]}
+        return self._canary.refuses(name, own)
+
+    def _made(self, name: str, compiled: Callable[[str], Programs]) -> Programs:
+        policy = self._hand_written.get(name)
+        programs = dict(policy.current()) if policy else self._whole(compiled(name))
         how = self._poison()
-        if how is not None:
-            self._programs = {
-                name: {s: poisoned(p, how, self._rng) for s, p in programs.items()}
-                for name, programs in self._programs.items()
-            }
-        self._refused = {
-            name
-            for name, programs in self._programs.items()
-            if self._canary.refuses(name, programs, accept=accept)
-        }
-        return self._programs
+        if how is None:
+            return programs
+        return {stream: poisoned(program, how, self._rng) for stream, program in programs.items()}
 
     def programs(self, name: str) -> Programs:
-        """The present offer of one candidate or policy."""
+        """The last offer of one candidate or policy that was not refused."""
         return self._programs[name]
 
     def refused(self, name: str) -> bool:
-        """Whether the present offer orders recent labels far worse than the last accepted one."""
-        return name in self._refused
+        """Whether its present offer was refused in favour of the last accepted one."""
+        return name == self._refused
 
     def policy_of(self, programs: Mapping[int, Program]) -> str:
         """Name of the hand-written policy that has these programs."""

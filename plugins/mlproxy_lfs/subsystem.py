@@ -77,6 +77,7 @@ def system_of(
     options: LfsOptions,
     seed: int,
     overrides: Mapping[str, Mapping[str, int]] | None = None,
+    candidates: Sequence[object] = (),
 ) -> LfsSystem:
     """The steered store that the options describe, for a workload made by `make_workload`.
 
@@ -85,6 +86,7 @@ def system_of(
         options: validated.
         seed: used where the options give none.
         overrides: proxy name -> fields of its ProxyConfig.
+        candidates: recipes from other plugins for the placement decision.
 
     Raises:
         StoreError: not enough memory.
@@ -99,6 +101,7 @@ def system_of(
             overrides=overrides or {},
         ),
         seed=seed_of(options, seed),
+        candidates=candidates,
     )
 
 
@@ -112,6 +115,7 @@ class StepEvents:
     def __init__(self, system: LfsSystem) -> None:
         self._system = system
         self._changes = dict.fromkeys(PROXIES, 0)
+        self._left_out = list(system.left_out)
 
     def snapshots(self) -> dict[str, Snapshot]:
         """All proxies as they are now."""
@@ -121,7 +125,8 @@ class StepEvents:
     def take(self) -> tuple[dict[str, Snapshot], list[FeedEvent]]:
         """The snapshots after the step, and the events of the step in order of their time."""
         after = self.snapshots()
-        events = self._modes() + self._system.learner.take_events()
+        events, self._left_out = [*self._left_out, *self._modes()], []
+        events += self._system.learner.take_events()
         events += self._system.victim_learner.take_events()
         events.sort(key=lambda e: getattr(e, "at", 0))
         return after, events
@@ -170,7 +175,13 @@ class LfsSubsystem:
         options: LfsOptions = context.options
         self._options = options
         workload = make_workload(options, context.seed)
-        self._system = system = system_of(workload, options, context.seed, context.overrides)
+        self._system = system = system_of(
+            workload,
+            options,
+            context.seed,
+            context.overrides,
+            context.models.get(PLACEMENT, ()),
+        )
         self._events = StepEvents(system)
         self._main: StoreStats = system.engine.stats(system.main)
         self._due = self._clock()

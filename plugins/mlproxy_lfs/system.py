@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from mlproxy.app.report import mode_events_from_records
 from mlproxy.events.types import FeedEvent
-from mlproxy.learn import DEFAULT, Learner
+from mlproxy.learn import DEFAULT, Doubts, Learner
 from mlproxy.proxy import (
     InProcessProxy,
     Kind,
@@ -28,6 +28,7 @@ from mlproxy.proxy import (
     Recommendation,
     RecordType,
 )
+from mlproxy_lfs.candidates import usable
 from mlproxy_lfs.decisions import (
     COST_UNIT,
     PLACEMENT,
@@ -41,16 +42,16 @@ from mlproxy_lfs.decisions import (
     victim_recipes,
     victim_spec,
 )
-from mlproxy_lfs.engine import Engine, Geometry, Placement, Victim
+from mlproxy_lfs.engine import MAX_STORES, Engine, Geometry, Placement, Victim
 from mlproxy_lfs.offers import Offers
 from mlproxy_lfs.poison import Poison, poisoned_victim
 from mlproxy_lfs.workloads import Workload
 
 __all__ = ("LfsSystem", "SystemOptions", "Window")
 
-REFERENCE = "reference"
-REFUSALS = 2
-"""So many refused updates in a row are too many."""
+MAIN, REFERENCE = "main", "reference"
+REFUSALS, VERDICTS = 6, 10
+"""Out of so many verdicts, one a window, so many refusals are too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +102,19 @@ class LfsSystem:
         workload: what is written.
         options: how it is steered.
         seed: of hashes, samples, models and trials.
+        candidates: recipes that compete with our own for the placement decision.
+
+    Attributes:
+        left_out: of `candidates`, those that cannot compete, and why.
     """
 
     def __init__(
-        self, workload: Workload, options: SystemOptions | None = None, *, seed: int = 1
+        self,
+        workload: Workload,
+        options: SystemOptions | None = None,
+        *,
+        seed: int = 1,
+        candidates: Sequence[object] = (),
     ) -> None:
         self.options = options or SystemOptions()
         geometry = self.options.geometry
@@ -124,19 +134,23 @@ class LfsSystem:
         )
         self._twins: dict[str, int] = {}
         recipes, hand_written = placement_recipes(self.capacity, self._sepbit_life)
+        self._hand_written = {policy.name: policy for policy in hand_written}
+        spec = placement_spec(self.capacity)
+        taken = {*(recipe.name for recipe in recipes), *self._others()}
+        # The bandit has no store of its own, but one for each of its policies.
+        room = MAX_STORES - len(taken - {"bandit"})
+        others, self.left_out = usable(candidates, spec, taken, room)
+        recipes += others
         self._twin(DEFAULT, Placement.TWO_LOGS)
         for recipe in recipes:
             if recipe.name != "bandit":
                 self._twin(recipe.name)
-        self._hand_written = {policy.name: policy for policy in hand_written}
         for name in self._hand_written:
             self._twin(name)
         self._twin(REFERENCE, Placement.TWO_LOGS)
         for choice in VICTIM_CHOICES:
             self._twin(choice.name.lower(), Placement.TWO_LOGS, choice)
-        self.learner = Learner(
-            placement_spec(self.capacity), recipes, arbitration(), seed=seed, proxy=PLACEMENT
-        )
+        self.learner = Learner(spec, recipes, arbitration(), seed=seed, proxy=PLACEMENT)
         self.victim_learner = Learner(
             victim_spec(), victim_recipes(), arbitration(), seed=seed, proxy=VICTIM
         )
@@ -152,13 +166,13 @@ class LfsSystem:
         self.events: list[FeedEvent] = []
         self._seq = 0
         self._windows = 0
-        self._refusals = 0
+        self._doubts = Doubts(most=REFUSALS, of=VERDICTS)
         self._acting: str | None = None
         self._victim_twin: str | None = None
         self._version = (0, 0)
         self.placement.start(0)
         self.victim.start(0)
-        self._refresh_twins(accept=True)
+        self._refresh_twins(None)
 
     def _proxy(self, config: ProxyConfig) -> InProcessProxy:
         changes: dict[str, Any] = dict(self.options.overrides.get(config.name, {}))
@@ -175,8 +189,13 @@ class LfsSystem:
             self.options.geometry.shrunk(share), share=share, placement=placement, victim=victim
         )
 
+    def _others(self) -> set[str]:
+        """Names of stores that are no candidate's."""
+        choices = {choice.name.lower() for choice in VICTIM_CHOICES}
+        return {MAIN, DEFAULT, REFERENCE, *choices, *self._hand_written}
+
     def _stores(self) -> list[tuple[str, int]]:
-        return [("main", self.main), *self._twins.items()]
+        return [(MAIN, self.main), *self._twins.items()]
 
     def _sepbit_life(self) -> int:
         life = self.engine.stats(self._twins["sepbit"]).sepbit_life
@@ -232,7 +251,7 @@ class LfsSystem:
             stats = self.engine.stats(store)
             costs[name] = stats.amplification(self._before[name])
             self._before[name] = stats
-        cleaning = any(cost > 1.0 for name, cost in costs.items() if name != "main")
+        cleaning = any(cost > 1.0 for name, cost in costs.items() if name != MAIN)
         if cleaning:
             self._judge_placement(costs)
             self._judge_victim(costs)
@@ -240,7 +259,7 @@ class LfsSystem:
             PLACEMENT: self.placement.snapshot(self.now).mode,
             VICTIM: self.victim.snapshot(self.now).mode,
         }
-        return Window(self.now, costs.pop("main"), costs, modes)
+        return Window(self.now, costs.pop(MAIN), costs, modes)
 
     def _judge_placement(self, costs: Mapping[str, float]) -> None:
         default = costs[DEFAULT]
@@ -273,8 +292,9 @@ class LfsSystem:
         late = self.now >= self.options.poison_at * self.capacity
         return poison if poison and late else None
 
-    def _refresh_twins(self, *, accept: bool) -> None:
-        for name, programs in self._offers.refresh(accept=accept).items():
+    def _refresh_twins(self, guarded: str | None) -> None:
+        # A twin runs what would act: of the one that does, not an update that may not.
+        for name, programs in self._offers.refresh(guarded).items():
             self._load(name, programs)
 
     def _load(self, name: str, programs: Mapping[int, Program]) -> None:
@@ -283,14 +303,18 @@ class LfsSystem:
 
     def _recommend(self) -> None:
         self._windows += 1
-        if self._windows % self.options.refresh == 0:
-            self._recommend_placement()
+        steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
+        if not steered:
+            self._doubts.clear()
+        due = self._windows % self.options.refresh == 0
+        if due:
+            self._recommend_placement(steered=steered)
+        elif steered and self.options.canary and self._acting is not None:
+            self._doubt(self._offers.would_be_refused(self._acting))
         self._recommend_victim()
 
-    def _recommend_placement(self) -> None:
+    def _recommend_placement(self, *, steered: bool) -> None:
         expiry = self.now + self.capacity // 2
-        steered = self.placement.snapshot(self.now).mode >= Mode.COLLABORATION
-        self._refresh_twins(accept=not steered)
         proposal = self.learner.propose(self.now, expiry)
         if proposal is not None:
             bandit = proposal.candidate == "bandit"
@@ -300,6 +324,7 @@ class LfsSystem:
             self._version = (proposal.model_id, proposal.model_version)
         elif self.learner.champion is None:
             self._acting = None
+        self._refresh_twins(self._acting if steered and self.options.canary else None)
         if self._acting is None or self._refuse(self._acting):
             return
         programs = self._offers.programs(self._acting)
@@ -308,14 +333,16 @@ class LfsSystem:
         self._mirror(programs if steered else None)
 
     def _refuse(self, acting: str) -> bool:
-        """Whether the update may not act; too many in a row are an emergency."""
-        if not self.options.canary or not self._offers.refused(acting):
-            self._refusals = 0
-            return False
-        self._refusals += 1
-        if self._refusals >= REFUSALS:
+        """Whether the update may not act."""
+        refused = self._offers.refused(acting)
+        self._doubt(refused)
+        return refused
+
+    def _doubt(self, refused: bool) -> None:
+        """Note a verdict on the acting candidate; too many refusals are an emergency."""
+        if self._doubts.add(refused=refused):
+            self._doubts.clear()
             self.placement.set_mode(Mode.EMERGENCY, Reason.REJECTS, self.now)
-        return True
 
     def _mirror(self, programs: Mapping[int, Program] | None) -> None:
         """Let the victim policies' twins place blocks as the main store does."""

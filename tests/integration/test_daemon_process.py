@@ -19,6 +19,16 @@ from mlproxy.app.client import ControlClient
 from mlproxy.errors import ControlError
 from mlproxy.testing.install import install_plugin
 
+BRINGS_MODELS = """\
+import dataclasses
+from mlproxy import hookimpl
+from mlproxy.learn import htr
+
+@hookimpl
+def mlproxy_models():
+    mine = dataclasses.replace(htr(max_depth=3), name="short-tree")
+    return {"lfs-placement": [mine, htr()]}
+"""
 RAISES = "raise RuntimeError('broken on purpose')\n"
 
 
@@ -190,6 +200,26 @@ def test_broken_and_hanging_plugins_disturb_nobody(box: Box) -> None:
     daemon.send_signal(signal.SIGINT)
     assert daemon.wait(30) == 4
     assert box.logged("daemon.stopped")
+
+
+def test_a_candidate_that_a_plugin_brings_competes_in_the_bundled_subsystem(box: Box) -> None:
+    box.plugin("models", BRINGS_MODELS)
+    box.names.append("lfs")
+    box.set("lfs", workload="zipf-0.99", segments=192, segment_blocks=32)
+    box.start()
+
+    def candidates(status: dict[str, Any]) -> dict[str, Any]:
+        proxies = status["subsystems"].get("lfs", {}).get("proxies", {})
+        return dict(proxies.get("lfs-placement", {}).get("models", {}))
+
+    status = box.until(lambda s: candidates(s).get("short-tree", {}).get("labels"))
+    found = candidates(status)
+    assert found["short-tree"]["labels"] == found["htr"]["labels"]
+    assert found["short-tree"]["state"] in ("warming", "ready")
+    # Its second one has a name that is taken.
+    assert [e["candidate"] for e in box.logged("model.dropped")] == ["htr"]
+    listed = {p["name"]: p for p in box.call("plugins")}
+    assert listed["models"]["decisions"] == ["lfs-placement"]
 
 
 def test_it_ends_when_all_are_done(box: Box) -> None:

@@ -322,6 +322,18 @@ def test_samples_inform_the_cuts_only() -> None:
     assert it.report()["candidates"]["htr"]["labels"] == 2001
 
 
+def test_a_preview_is_what_would_come_and_does_not_move_the_cuts() -> None:
+    it = learner(htr(grace_period=50))
+    it.observe(labels(1, 2000, streams=1))
+    in_force = it.programs("htr")[0].cuts
+    it.observe(labels(2, 2000, streams=1, offset=6.0))
+    preview = it.preview("htr")
+    assert preview[0].cuts != in_force
+    assert it._tracks["htr"].cuts == {0: in_force}
+    assert it.programs("htr") == preview
+    assert it._tracks["htr"].cuts == {0: preview[0].cuts}
+
+
 def test_records_of_other_kinds_and_streams_are_skipped() -> None:
     it = learner(constant("a"))
     records = labels(1, 10)

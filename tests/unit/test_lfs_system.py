@@ -123,6 +123,20 @@ def test_poison_waits_for_its_time():
     assert len(same) <= 4
 
 
+@pytest.mark.parametrize("poison", list(Poison))
+def test_turned_bad_while_trusted_it_is_out_within_a_quarter_of_the_capacity(poison):
+    steered = system("hot-cold", 8, MEDIUM, labels=2000)
+    while not steered.done and steered.placement.snapshot(steered.now).mode < Mode.TRUSTED:
+        steered.step()
+    flipped = steered.now
+    steered.options = dataclasses.replace(steered.options, poison=poison)
+    while steered.placement.snapshot(steered.now).mode is Mode.TRUSTED:
+        assert steered.now <= flipped + MEDIUM.capacity // 4
+        steered.step()
+    last = [e for e in steered.events if isinstance(e, ModeEvent)][-1]
+    assert (last.new, last.reason) == ("emergency", "rejects")
+
+
 def test_overrides_reach_the_proxies():
     steered = system(overrides={PLACEMENT: {"min_count": 77}, VICTIM: {"spike_count": 9}})
     assert steered.placement.config.min_count == 77

@@ -244,6 +244,7 @@ class Daemon:
             overrides={p: overrides[p] for p in factory.proxies if p in overrides},
             guard=config.daemon.guard,
             journal_dir=self._journals(config),
+            models=self.registry.models,
         )
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlproxy.learn.bandit import Policy, bandit
-from mlproxy.learn.canary import Canary
+from mlproxy.learn.canary import Canary, Doubts
 from mlproxy.learn.candidate import (
     Candidate,
     CandidateRecipe,
@@ -29,6 +29,7 @@ __all__ = (
     "Claim",
     "Compiled",
     "DecisionSpec",
+    "Doubts",
     "FeatureSpec",
     "Features",
     "Learner",

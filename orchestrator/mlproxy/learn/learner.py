@@ -359,7 +359,15 @@ class Learner:
         """
         return dict(self._programs(self._tracks[candidate], best=False))
 
-    def _programs(self, track: Track, *, best: bool) -> dict[int, Program]:
+    def preview(self, candidate: str) -> dict[int, Program]:
+        """What `programs` would give; looking does not move the candidate's cuts.
+
+        Raises:
+            KeyError: for a candidate that does not exist.
+        """
+        return dict(self._programs(self._tracks[candidate], best=False, keep=False))
+
+    def _programs(self, track: Track, *, best: bool, keep: bool = True) -> dict[int, Program]:
         if not track.alive:
             return {}
         if getattr(type(track.candidate), "compile_best", None) is PredictorDefaults.compile_best:
@@ -374,15 +382,17 @@ class Learner:
             for stream in range(len(self.spec.streams)):
                 if track.warm(stream):
                     compile_one = track.candidate.compile_best if best else track.candidate.compile
-                    programs[stream] = self._cut(track, stream, compile_one(stream))
-            track.effort = sum(effort(program) for program in programs.values())
+                    programs[stream] = self._cut(track, stream, compile_one(stream), keep=keep)
+            if keep:
+                track.effort = sum(effort(program) for program in programs.values())
         except Exception as error:  # noqa: BLE001 - see _learn
             self._drop(track, f"cannot be compiled: {error}")
             return {}
-        self._cache[key] = (self._labels, programs)
+        if keep:
+            self._cache[key] = (self._labels, programs)
         return programs
 
-    def _cut(self, track: Track, stream: int, compiled: Compiled) -> Program:
+    def _cut(self, track: Track, stream: int, compiled: Compiled, *, keep: bool) -> Program:
         if compiled.final:
             return compiled.program
         window = self._windows[stream]
@@ -395,7 +405,8 @@ class Learner:
             strategy=self.policy.cuts,
             hysteresis=self.policy.cuts_hysteresis,
         )
-        track.cuts[stream] = cuts
+        if keep:
+            track.cuts[stream] = cuts
         if self.spec.streams[stream].classes and not cuts:
             raise ProgramError(
                 f"stream {self.spec.streams[stream].name} has no cuts",
