@@ -3,9 +3,10 @@
 import random
 import threading
 
+import numpy as np
 import pytest
-from mlproxy_vm import example as consumer
 from mlproxy_vm import programs
+from mlproxy_vm.consumer import DECIDE, FOLDER, OP
 
 from mlproxy.proxy import (
     Arm,
@@ -114,23 +115,30 @@ def test_nobody_sees_half_a_model(wide_proxy, attach):
     assert updates > 10
 
 
+def operations():
+    """20,000 decisions."""
+    rng = np.random.default_rng(3)
+    ops = np.zeros(20_000, OP)
+    ops["now"] = np.arange(len(ops))
+    ops["unit"] = rng.integers(0, 1 << 40, len(ops))
+    ops["what"], ops["arg"] = DECIDE, 9
+    ops["features"][:, :8] = rng.integers(0, 1000, (len(ops), 8))
+    return ops
+
+
 def play(kind_of_proxy, model, submitted, load_example):
-    """The example's digest after 20,000 decisions."""
-    rng = random.Random(3)
-    with load_example(), kind_of_proxy.attach(consumer.NAME) as agent:
+    """What the example's digest and the proxy's snapshot are after these decisions."""
+    with load_example(), kind_of_proxy.attach("example") as agent:
         agent.start(0)
         agent.set_mode(Mode.TRUSTED, Reason.OPERATOR, 0)
         advice = Recommendation(Kind.PROGRAM, 1, 1 << 30, 1, 5, program=submitted)
         assert agent.submit(advice, 0) is Reject.NONE
         if model is not None:
             agent.model.update(model)
-        consumer.play(
-            consumer.decide(now, rng.getrandbits(40), 9, [rng.randrange(1000) for _ in range(8)])
-            for now in range(20_000)
-        )
+        (FOLDER / "ops").write_bytes(operations().tobytes())
         snapshot = agent.snapshot(0)
         assert snapshot.decisions[Arm.MODEL] > 18_000
-        return consumer.digest(), snapshot
+        return (FOLDER / "digest").read_text(), snapshot
 
 
 def test_an_in_kernel_user_cannot_tell_the_difference(module, load_example):
