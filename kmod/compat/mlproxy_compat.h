@@ -32,8 +32,15 @@ static inline void mlp_vm_flags_clear(struct vm_area_struct *vma, unsigned long 
 #endif
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
 #define MLP_STRUCT_OPS_ARGS	void *kdata, struct bpf_link *link
+#define MLP_STRUCT_OPS_LINKED	(link)
 #else
 #define MLP_STRUCT_OPS_ARGS	void *kdata
+#define MLP_STRUCT_OPS_LINKED	true	/* cannot be told */
+#endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+#define MLP_PROG_SLEEPABLE(prog)	((prog)->sleepable)
+#else
+#define MLP_PROG_SLEEPABLE(prog)	((prog)->aux->sleepable)
 #endif
 
 #endif /* _MLPROXY_COMPAT_KERNEL_H */

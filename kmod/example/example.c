@@ -123,10 +123,12 @@ DEFINE_DEBUGFS_ATTRIBUTE(digest_fops, digest_get, NULL, "%016llx\n");
 
 static int bench_show(struct seq_file *out, void *unused)
 {
+	int err;
+
 	mutex_lock(&play_lock);
-	mlp_example_bench(proxy, out);
+	err = mlp_example_bench(proxy, out);
 	mutex_unlock(&play_lock);
-	return 0;
+	return err;
 }
 DEFINE_SHOW_ATTRIBUTE(bench);
 

@@ -33,6 +33,6 @@ struct mlp_example_op {
 
 int mlp_example_hammer(struct mlproxy *proxy, atomic64_t *clock, u32 threads, u32 calls);
 void mlp_example_hammered(struct seq_file *out);
-void mlp_example_bench(struct mlproxy *proxy, struct seq_file *out);
+int mlp_example_bench(struct mlproxy *proxy, struct seq_file *out);
 
 #endif /* _MLPROXY_EXAMPLE_H */

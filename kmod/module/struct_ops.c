@@ -3,7 +3,8 @@
  * A model as a BPF struct_ops: struct mlproxy_ops with a decide() that
  * evaluates in place of the submitted program. The proxy still asks for it only
  * in the model's arm, only while a submitted recommendation is valid, and takes
- * only actions in range; detaching gives the default back.
+ * only actions in range. Attaching and detaching void what was submitted, so
+ * both give the default back until the agent submits again.
  */
 #include <linux/bpf.h>
 #include <linux/bpf_verifier.h>
@@ -20,21 +21,24 @@
  * @nr_features: how many of them are set
  * @stream: feature stream
  * @default_action: what the default logic would do
+ * @confidence: 0 at first; the program may set it, to 0..1000
  */
 struct mlproxy_context {
 	s32 features[MLP_MAX_FEATURES];
 	u32 nr_features;
 	u32 stream;
 	s32 default_action;
+	u32 confidence;
 };
 
 /**
  * struct mlproxy_ops - a model
- * @decide: returns the action; one out of the proxy's range: the default acts
+ * @decide: returns the action; one out of the proxy's range: the default acts.
+ *	    64 bits, so that there always is one out of range
  * @proxy: name of the proxy, of kind program
  */
 struct mlproxy_ops {
-	s32 (*decide)(struct mlproxy_context *context);
+	s64 (*decide)(struct mlproxy_context *context);
 	char proxy[MLP_NAME_LEN];
 };
 
@@ -48,10 +52,14 @@ static int walk(void *proxy, u32 stream, const s32 *features, s32 default_action
 		.stream = stream,
 		.default_action = default_action,
 	};
+	s64 said;
 
 	memcpy(context.features, features, context.nr_features * sizeof(*features));
-	*action = p->ops->decide(&context);
-	*confidence = 0;
+	said = p->ops->decide(&context);
+	if (said != (s32)said)
+		return -ERANGE;
+	*action = (s32)said;
+	*confidence = context.confidence;
 	return 0;
 }
 
@@ -62,6 +70,9 @@ static int mlp_ops_reg(MLP_STRUCT_OPS_ARGS)
 	struct mlproxy *p;
 	int err = 0;
 
+	/* Without a link it would outlive whoever attached it. */
+	if (!MLP_STRUCT_OPS_LINKED)
+		return -EOPNOTSUPP;
 	mutex_lock(&mlp_list_lock);
 	p = mlp_find(ops->proxy);
 	if (!p || p->leaving)
@@ -94,8 +105,8 @@ static void mlp_ops_unreg(MLP_STRUCT_OPS_ARGS)
 		/* Decisions run under the lock: none uses the program after this. */
 		flags = mlp_enter(p);
 		mlp_set_walker(&p->core, NULL, NULL);
-		mlp_leave(p, flags);
 		p->ops = NULL;
+		mlp_leave(p, flags);
 	}
 	mutex_unlock(&mlp_list_lock);
 }
@@ -119,11 +130,48 @@ static int mlp_ops_init_member(const struct btf_type *t, const struct btf_member
 	return 1;
 }
 
+/* Taken as given by everything above: somebody decides. */
+static int mlp_ops_validate(void *kdata)
+{
+	const struct mlproxy_ops *ops = kdata;
+
+	return ops->decide ? 0 : -EINVAL;
+}
+
+/*
+ * The BTF type that decide()'s argument points to. Noted whenever a program is
+ * about to be verified, always the same: finding types by name is not exported.
+ */
+static const struct btf_type *mlp_context_type;
+
 static int mlp_ops_check_member(const struct btf_type *t, const struct btf_member *member,
 				const struct bpf_prog *prog)
 {
-	/* decide() runs under a spinlock. */
-	return prog->sleepable ? -EINVAL : 0;
+	const struct btf *btf = prog->aux->attach_btf;
+	const struct btf_type *argument;
+
+	if (__btf_member_bit_offset(t, member) / 8 != offsetof(struct mlproxy_ops, decide))
+		return -EINVAL;
+	/* It runs under a spinlock with interrupts off. */
+	if (MLP_PROG_SLEEPABLE(prog))
+		return -EINVAL;
+	t = btf_type_by_id(btf, member->type);		/* a pointer ... */
+	t = btf_type_by_id(btf, t->type);		/* ... to a function, */
+	argument = btf_type_by_id(btf, btf_params(t)->type);
+	WRITE_ONCE(mlp_context_type, btf_type_by_id(btf, argument->type));
+	return 0;
+}
+
+/* What a program may write to: the confidence, nothing else. */
+static int mlp_ops_struct_access(struct bpf_verifier_log *log, const struct bpf_reg_state *reg,
+				 int off, int size)
+{
+	if (btf_type_by_id(reg->btf, reg->btf_id) != READ_ONCE(mlp_context_type) ||
+	    off != offsetof(struct mlproxy_context, confidence) || size != sizeof(u32)) {
+		bpf_log(log, "only mlproxy_context.confidence may be written\n");
+		return -EACCES;
+	}
+	return 0;
 }
 
 static bool mlp_ops_access(int off, int size, enum bpf_access_type type,
@@ -135,9 +183,10 @@ static bool mlp_ops_access(int off, int size, enum bpf_access_type type,
 static const struct bpf_verifier_ops mlp_verifier_ops = {
 	.get_func_proto = bpf_base_func_proto,
 	.is_valid_access = mlp_ops_access,
+	.btf_struct_access = mlp_ops_struct_access,
 };
 
-static s32 decide_stub(struct mlproxy_context *context)
+static s64 decide_stub(struct mlproxy_context *context)
 {
 	return context->default_action;
 }
@@ -149,6 +198,7 @@ static struct bpf_struct_ops mlp_struct_ops = {
 	.init = mlp_ops_init,
 	.check_member = mlp_ops_check_member,
 	.init_member = mlp_ops_init_member,
+	.validate = mlp_ops_validate,
 	.reg = mlp_ops_reg,
 	.unreg = mlp_ops_unreg,
 	.name = "mlproxy_ops",

@@ -1,5 +1,7 @@
 """Proxies: the kernel-side object of one decision, wherever it lives."""
 
+from mlproxy.proxy.bpf import BpfModel
+from mlproxy.proxy.bpf_proxy import BpfProxy
 from mlproxy.proxy.in_process import InProcessProxy, core_functions
 from mlproxy.proxy.kernel import KernelClock, KernelProxy
 from mlproxy.proxy.knob import Knob, KnobProxy, KnobStatus
@@ -31,6 +33,8 @@ __all__ = (
     "RING_META_DTYPE",
     "Arm",
     "ArmStats",
+    "BpfModel",
+    "BpfProxy",
     "Decision",
     "Evidence",
     "InProcessKnobProxy",

@@ -101,6 +101,28 @@ _BY_CALL: Final[dict[str, dict[int, _Said]]] = {
             "one agent per proxy: stop the other daemon",
         ),
     },
+    "bpf_attach": {
+        errno.ENOENT: (
+            "proxy.unknown",
+            "there is no such proxy in the kernel",
+            "/sys/class/mlproxy lists those that are there",
+        ),
+        errno.EBUSY: (
+            "bpf.busy",
+            "it has a BPF model already",
+            "`bpftool link` lists them; they end with the process that attached them",
+        ),
+        errno.EINVAL: (
+            "bpf.kind",
+            "only a proxy of kind program takes a BPF model",
+            "submit recommendations of the proxy's kind",
+        ),
+        errno.EPERM: (
+            "proxy.permission",
+            "this process may not load BPF programs",
+            "root, or CAP_BPF and CAP_PERFMON",
+        ),
+    },
     "reinit": {
         errno.EPERM: (
             "proxy.config",

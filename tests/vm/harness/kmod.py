@@ -66,7 +66,9 @@ def build(kernel: Kernel, out: Path) -> tuple[Path, list[str]]:
 
 
 def _copy(target: Path) -> None:
-    shutil.copytree(ROOT / "kmod", target, ignore=shutil.ignore_patterns("*.o", "*.ko", ".*"))
+    # bpf/ is no part of the module, and has a compiler of its own.
+    ignore = shutil.ignore_patterns("*.o", "*.ko", ".*", "bpf")
+    shutil.copytree(ROOT / "kmod", target, ignore=ignore)
 
 
 def complaints(text: str) -> list[str]:

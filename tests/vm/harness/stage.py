@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from . import bpf
 from .chroot import chroot
 from .host import OUT, ROOT, once
 from .images import layer
@@ -37,7 +38,7 @@ done
 
 
 def sources() -> Path:
-    """A copy of the working tree with everything compiled for the guest's Python."""
+    """A copy of the working tree with everything compiled for the guest; BPF beside it."""
     target = OUT / "src"
     shutil.rmtree(target, ignore_errors=True)
     for name in _FOLDERS:
@@ -45,6 +46,7 @@ def sources() -> Path:
     shutil.copy2(ROOT / "pyproject.toml", target)
     shutil.copytree(_native(target), target, dirs_exist_ok=True)
     _metadata(target / "orchestrator")
+    bpf.build(OUT / "bpf")
     chroot(
         trixie(),
         "python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /src",
@@ -96,10 +98,11 @@ def work_layer(kernel: Kernel, modules: Path, request: Mapping[str, Any], out: P
         out: where the image is made.
     """
     script = """
-    mkdir -p /layer/opt/mlproxy/modules
+    mkdir -p /layer/opt/mlproxy/modules /layer/usr/lib/mlproxy
     cp -a /stage/src /layer/src
     cp /stage/modules/*.ko /layer/opt/mlproxy/modules/
+    cp /stage/bpf/*.bpf.o /layer/usr/lib/mlproxy/
     """
     (OUT / "src/request.json").write_text(json.dumps(request), encoding="utf-8")
-    binds = {"/stage/src": OUT / "src", "/stage/modules": modules}
+    binds = {"/stage/src": OUT / "src", "/stage/modules": modules, "/stage/bpf": OUT / "bpf"}
     return layer(trixie(), script, out, "work", binds)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mlproxy_vm import bpf
 from mlproxy_vm.plugin import Plugin
 from mlproxy_vm.port import Port
 
@@ -24,7 +25,7 @@ def main() -> int:
     if request["select"]:
         options += ["-k", request["select"]]
     plugin = Plugin(port, request["release"], first=int(os.environ.get("VMTEST_FIRST", "0")))
-    status = pytest.main([*options, *request["paths"]], plugins=[plugin])
+    status = pytest.main([*options, *request["paths"]], plugins=[plugin, bpf])
     port.send(event="done", status=int(status))
     return int(status)
 
