@@ -120,19 +120,22 @@ class SubsystemContext:
         )
         return self._keep(made)
 
-    def attach(self, proxy: str, *, watchdog_ns: int = 0) -> KernelProxy:
+    def attach(self, proxy: str, *, watchdog_ns: int = 0, bpf: bool = False) -> KernelProxy:
         """Become the agent of a proxy that a part of the kernel has registered.
 
         Args:
             proxy: its name, as in /sys/class/mlproxy.
             watchdog_ns: real time without a heartbeat until emergency; 0: none.
+            bpf: its submitted programs are evaluated by the BPF walker (kind PROGRAM).
 
         Raises:
-            ProxyError: `proxy.unknown`, `proxy.busy`, `proxy.guard`, `kernel.*`.
+            ProxyError: `proxy.unknown`, `proxy.busy`, `proxy.guard`, `kernel.*`; with
+                `bpf` also `bpf.*`.
         """
         from mlproxy.proxy.choose import attach_proxy
 
-        return self._keep(attach_proxy(proxy, guard=self.guard, watchdog_ns=watchdog_ns))
+        made = attach_proxy(proxy, guard=self.guard, watchdog_ns=watchdog_ns, bpf=bpf)
+        return self._keep(made)
 
     def _keep(self, proxy: P) -> P:
         self.made.append(proxy)

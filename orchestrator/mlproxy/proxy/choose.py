@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from mlproxy.errors import ProxyError
 from mlproxy.log import get_logger
+from mlproxy.proxy.bpf_proxy import BpfProxy
 from mlproxy.proxy.device import DEVICE, open_device
 from mlproxy.proxy.in_process import InProcessProxy
 from mlproxy.proxy.kernel import KernelProxy
@@ -110,13 +111,13 @@ def make_knob_proxy(
 
 
 def attach_proxy(
-    name: str, *, guard: Guard, watchdog_ns: int = 0, device: str = DEVICE
+    name: str, *, guard: Guard, watchdog_ns: int = 0, bpf: bool = False, device: str = DEVICE
 ) -> KernelProxy:
-    """Become the agent of an in-kernel user's proxy.
+    """Become the agent of an in-kernel user's proxy; `bpf`: its programs decide as BPF.
 
     Raises:
         ProxyError: `proxy.guard` when the configuration forbids the kernel; `kernel.*`,
-            `proxy.unknown`, `proxy.busy`.
+            `proxy.unknown`, `proxy.busy`; with `bpf` also `bpf.*`.
     """
     if guard == "in-process":
         raise ProxyError(
@@ -124,4 +125,5 @@ def attach_proxy(
             code="proxy.guard",
             hint="set daemon.guard to 'auto' or 'kernel', or do without that subsystem",
         )
-    return KernelProxy.attach(name, watchdog_ns=watchdog_ns, device=device)
+    kind = BpfProxy if bpf else KernelProxy
+    return kind.attach(name, watchdog_ns=watchdog_ns, device=device)
