@@ -21,6 +21,9 @@ STREAMS = (policies.USER, policies.GC)
 RECENT = 1024
 LOPSIDED = 0.98
 """A program that puts so many recent blocks into one class separates nothing yet."""
+PROBATION = 3
+"""So many refreshes a candidate that does not act keeps to an update that was refused
+until that is what its next ones are compared with: by then its twin has measured it."""
 
 Programs = dict[int, Program]
 
@@ -58,6 +61,7 @@ class Offers:
         self._recent = {stream: np.zeros((0, NR_FEATURES), np.int32) for stream in STREAMS}
         self._programs: dict[str, Programs] = {}
         self._refused: str | None = None
+        self._waited: dict[str, int] = {}
 
     def observe(self, records: npt.NDArray[np.void]) -> None:
         """Keep what the checks need of the ring's records: samples and labels."""
@@ -72,22 +76,29 @@ class Offers:
 
         Args:
             guarded: the candidate or policy that acts: its offer must pass the check.
-                What only its twin runs cannot do harm; there every offer becomes what
-                the next one is compared with.
+                The others' offers run on their twins whatever they are. But who
+                becomes champion is judged by what it was before: only after some
+                refreshes is a refused offer of those what the next is compared with.
+                None: nothing acts, so everything is accepted.
 
         Returns:
             Programs by stream, per candidate and policy, without a refused one.
         """
         names = [*(n for n in self._learner.candidates if n != "bandit"), *self._hand_written]
         made = {name: self._made(name, self._learner.programs) for name in names}
-        self._refused = (
-            guarded if guarded in made and self._judged(guarded, made[guarded]) else None
-        )
-        if self._refused is not None:
-            del made[self._refused]
+        self._refused = None
+        for name, programs in list(made.items()):
+            refused = guarded is not None and self._judged(name, programs)
+            if refused and name == guarded:
+                self._refused = name
+                del made[name]
+                continue
+            waited = self._waited.get(name, 0) + 1 if refused else 0
+            if waited in (0, PROBATION):
+                waited = 0
+                self._canary.accept(name, programs)
+            self._waited[name] = waited
         self._programs.update(made)
-        for name, programs in made.items():
-            self._canary.accept(name, programs)
         return made
 
     def would_be_refused(self, name: str) -> bool:

@@ -9,8 +9,8 @@ from mlproxy.learn import Policy
 from mlproxy.proxy import RECORD_DTYPE, RecordType
 from mlproxy_lfs import policies
 from mlproxy_lfs.engine import Feature
-from mlproxy_lfs.offers import Offers
-from mlproxy_lfs.poison import Poison
+from mlproxy_lfs.offers import PROBATION, Offers
+from mlproxy_lfs.poison import Poison, poisoned
 
 LIFE = 1 << 16
 
@@ -113,17 +113,31 @@ def test_only_what_acts_is_held_back(world):
     assert world.offers.refused("sepbit")
     assert not world.offers.refused("tree")
     assert made["tree"] != good()
-    world.offers.refresh("tree")
-    assert not world.offers.refused("tree")
-    assert not world.offers.refused("sepbit")
+    assert "sepbit" not in made
 
 
-def test_a_new_champion_is_judged_by_its_own_last_offer(world):
+def test_a_new_champion_is_judged_by_what_it_was_before(world):
+    """All turn bad at once, and the title passes on: the new one is no way out."""
     world.learner.made = good()
     world.offers.refresh("sepbit")
     world.poison = Poison.INVERTED
+    for _ in range(PROBATION - 1):
+        world.offers.refresh("sepbit")
+        assert world.offers.would_be_refused("tree")
     world.offers.refresh("tree")
     assert world.offers.refused("tree")
+
+
+def test_what_stays_as_it_is_on_its_twin_is_accepted_in_the_end(world):
+    world.learner.made = good()
+    world.offers.refresh("sepbit")
+    world.learner.made = {s: poisoned(p, Poison.INVERTED, None) for s, p in good().items()}
+    for _ in range(PROBATION):
+        assert world.offers.would_be_refused("tree")
+        assert world.offers.refresh("sepbit")["tree"] == world.learner.made
+    assert not world.offers.would_be_refused("tree")
+    world.offers.refresh("tree")
+    assert not world.offers.refused("tree")
 
 
 @pytest.mark.parametrize("name", ["tree", "sepbit"])
