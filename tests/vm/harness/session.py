@@ -84,16 +84,18 @@ def run(kernel: Kernel, select: str, suite: Suite = ALL) -> Iterator[Case]:
     work = stage.work_layer(kernel, modules, request, out)
     disks = (guest_root(), kernel.modules, work)
     done = 0
+    dead = False
     for boot in range(_BOOTS):
         machine = Machine(
             kernel.image, kernel.initramfs, disks, kernel.memory_mib, f"VMTEST_FIRST={done}"
         )
         with Guest(machine, out / f"boot-{boot}") as guest:
-            one = _Boot(kernel, guest, suite.silence * kernel.slow)
+            one = _Boot(kernel, guest, suite.silence * kernel.slow, dead)
             yield from one.cases()
         done += one.ended
-        if one.complete or not one.planned[done:]:
+        if one.complete or not (one.planned[done:] or one.early):
             return
+        dead = dead or one.early
     yield from (
         Case(kernel.name, name, "failed", f"not run: the guest had to boot {_BOOTS} times")
         for name in one.planned[done:]
@@ -127,18 +129,34 @@ def _check(
 
 @dataclass(slots=True)
 class _Boot:
-    """One boot, from its first event to its last."""
+    """One boot, from its first event to its last.
+
+    Attributes:
+        kernel: what is booted.
+        guest: where.
+        silence: seconds that it may say nothing, beside a case's own limit.
+        last_try: an earlier boot died before anything of this project ran. An emulated
+            processor does that now and then while the kernel patches its own code.
+        planned: all cases, as pytest found them.
+        ended: how many of them this boot saw the end of.
+        complete: nothing is left to do.
+        again: it ended itself, to be followed by another.
+        early: it died before anything of this project ran, and is forgiven.
+    """
 
     kernel: Kernel
     guest: Guest
     silence: float
+    last_try: bool = False
     planned: list[str] = field(default_factory=list)
     ended: int = 0
     complete: bool = False
     again: bool = False
+    early: bool = False
 
     def cases(self) -> Iterator[Case]:
         began = time.monotonic()
+        booted = False
         running: str | None = None
         limit: list[float] = [self.silence]
         died = "the guest ended without a word"
@@ -146,6 +164,7 @@ class _Boot:
             for event in self.guest.events(limit):
                 match event["event"]:
                     case "boot":
+                        booted = True
                         say(f"  booted: {time.monotonic() - began:.0f} s")
                     case "plan":
                         self.planned = event["cases"]
@@ -166,7 +185,10 @@ class _Boot:
                             running = "pytest"
         except HarnessError as error:
             died = str(error)
-        if running is not None or not (self.complete or self.again):
+        if not booted and not self.last_try:
+            self.early = True
+            say(f"  died before any case ran, booted again: {died}; {self.guest.console}")
+        elif running is not None or not (self.complete or self.again):
             self.ended += running in self.planned
             text = f"{self.guest.console_tail()}\n(console: {self.guest.console})"
             yield Case(self.kernel.name, running or "boot", "failed", died, text=text)

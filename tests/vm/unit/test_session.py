@@ -47,9 +47,11 @@ def done(status: int = 0) -> dict:
     return {"event": "done", "status": status}
 
 
-def boot(events: list[dict], error: str = "") -> tuple[session._Boot, list[Case], FakeGuest]:
-    guest = FakeGuest(events, error)
-    one = session._Boot(KERNEL, guest, 180)
+def boot(
+    events: list[dict], error: str = "", *, last_try: bool = False
+) -> tuple[session._Boot, list[Case], FakeGuest]:
+    guest = FakeGuest([{"event": "boot"}, *events] if events else [], error)
+    one = session._Boot(KERNEL, guest, 180, last_try)
     return one, list(one.cases()), guest
 
 
@@ -79,8 +81,11 @@ def test_a_guest_that_hangs_is_a_failure_of_the_case_that_ran():
     ]
 
 
-def test_a_guest_that_never_comes_up():
-    _, cases, _ = boot([], error="QEMU ended with status 1: no such machine")
+def test_a_boot_that_dies_before_any_case_is_forgiven_once():
+    one, cases, _ = boot([], error="QEMU ended with status 1: no such machine")
+    assert (one.early, cases) == (True, [])
+    one, cases, _ = boot([], error="QEMU ended with status 1: no such machine", last_try=True)
+    assert not one.early
     assert [(c.name, c.outcome) for c in cases] == [("boot", "failed")]
 
 
@@ -100,7 +105,7 @@ def test_pytest_that_cannot_run_is_a_failure():
 
 def test_a_case_may_take_longer_than_a_boot():
     _, _, guest = boot([plan("a"), begin("a", timeout=900), end("a"), done()])
-    assert guest.limits[1] == 900 + 180
+    assert guest.limits[2] == 900 + 180
 
 
 def test_contract_tests_are_those_that_use_the_transport():
