@@ -68,6 +68,10 @@ def test_an_agent_cannot_loosen_its_owners_configuration(example):
         assert proxy.config.share_learning == 60_000
 
 
+@pytest.mark.skipif(
+    not Path("/proc/sys/vm/unprivileged_userfaultfd").exists(),
+    reason="this kernel has no userfaultfd",
+)
 @pytest.mark.parametrize("call", ["8", "3"], ids=["submit", "reinit"])
 def test_an_agent_whose_memory_never_comes_holds_nobody_up(example, call):
     done = subprocess.run(
