@@ -17,6 +17,7 @@ __all__ = (
     "Problem",
     "ProgramError",
     "ProxyError",
+    "PsiError",
     "TraceError",
 )
 
@@ -112,6 +113,10 @@ class ProxyError(MlproxyError):
 
 class ProgramError(MlproxyError):
     """Raised when a model cannot be compiled to a program, or one is invalid."""
+
+
+class PsiError(MlproxyError):
+    """Raised when pressure cannot be measured; context has `file`."""
 
 
 class TraceError(MlproxyError):

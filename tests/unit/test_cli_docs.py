@@ -16,12 +16,14 @@ from mlproxy.cli.exit import ExitCode
 from mlproxy.cli.lazy import LazyGroup
 from mlproxy.cli.reference import outdated, walk
 from mlproxy.config.model import DaemonConfig, FeedConfig, PluginsConfig, ProxyOverrides
+from mlproxy.psi import PsiSource
 from mlproxy.testing.install import install_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs/reference"
 AREAS = (
-    "config|control|daemon|demo|events|feed|kernel|knob|learn|lfs|plugin|program|proxy|report|trace"
+    "config|control|daemon|demo|events|feed|kernel|knob|learn|lfs|plugin|program|proxy|psi"
+    "|readahead|report|trace"
 )
 CODE = re.compile(rf"({AREAS})\.[a-z][a-z_-]*\Z")
 LOGGING = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -107,6 +109,7 @@ def test_every_exit_status_is_documented() -> None:
         ("daemon", DaemonConfig),
         ("feed", FeedConfig),
         ("plugins", PluginsConfig),
+        ("psi.NAME", PsiSource),
         ("proxy.NAME", ProxyOverrides),
     ],
 )

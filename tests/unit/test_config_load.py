@@ -75,6 +75,20 @@ def test_defaults_hold_together(registry: Registry) -> None:
         ("subsystem.demo.stepz=1", "config.unknown_key", "subsystem.demo.stepz", "steps"),
         ("subsystem.demo.steps=-1", "config.out_of_range", "subsystem.demo.steps", "done after"),
         ("subsystem.demo.enabled='yes'", "config.wrong_type", "subsystem.demo.enabled", ""),
+        ("subsystem.demo.critical='memory'", "config.wrong_type", "subsystem.demo.critical", ""),
+        ("subsystem.demo.critical=[1]", "config.wrong_type", "subsystem.demo.critical", ""),
+        ("subsystem.demo.critical=['mem']", "config.unknown_source", "subsystem.demo.critical", ""),
+        (
+            "subsystem.demo.critical=['memorie']",
+            "config.unknown_source",
+            "subsystem.demo.critical",
+            "did you mean 'memory'?",
+        ),
+        ("psi=1", "config.wrong_type", "psi", "[psi]"),
+        ("psi.memory=1", "config.wrong_type", "psi.memory", "[psi.memory]"),
+        ("psi.memory.on_percent=0", "config.out_of_range", "psi.memory.on_percent", "critical"),
+        ("psi.memory.off_percent=20.0", "config.invalid_value", "psi.memory", ""),
+        ("psi.tight.onpercent=5", "config.unknown_key", "psi.tight.onpercent", "on_percent"),
         ("proxy.demo.demo.alpha=-1", "config.out_of_range", "proxy.demo.demo.alpha", "rate"),
         ('proxy."demo.dem".alpha=1', "config.unknown_proxy", "proxy.demo.dem", "demo.demo"),
         ("proxy.alpha=1", "config.unknown_proxy", "proxy", ""),
@@ -86,6 +100,33 @@ def test_one_problem(registry: Registry, option: str, code: str, key: str, hint:
     assert [(p.code, p.key) for p in found] == [(code, key)]
     assert found[0].source.startswith("-o ")
     assert hint in found[0].hint
+
+
+def test_pressure_sources_are_built_in_changed_and_made(registry: Registry) -> None:
+    options = (
+        "subsystem.demo.critical=['memory', 'db', 'memory']",
+        "psi.memory.on_percent=20.0",
+        "psi.db.resource='io'",
+        "psi.db.cgroup='/sys/fs/cgroup/db'",
+    )
+    config, _ = load(Source(None, options, {}), registry=registry)
+
+    assert config.subsystems["demo"].critical == ("memory", "db")
+    assert config.subsystems["other"].critical == ()
+    assert set(config.psi) == {"memory", "io", "cpu", "db"}
+    assert (config.psi["memory"].on_percent, config.psi["memory"].off_percent) == (20.0, 2.0)
+    assert config.psi["db"].cgroup == "/sys/fs/cgroup/db"
+    assert config.psi["cpu"].stall == "some"
+    rows = {row["key"]: row for row in shown(config, registry)}
+    assert rows["psi.memory.on_percent"]["origin"].startswith("-o ")
+    assert rows["psi.memory.off_percent"]["origin"] == "default"
+    assert rows["subsystem.demo.critical"]["value"] == ["memory", "db"]
+
+
+def test_a_wrong_pressure_source_is_told_once(registry: Registry) -> None:
+    found = problems(registry, "subsystem.demo.critical=['db']", "psi.db.on_percent=200.0")
+
+    assert [(p.code, p.key) for p in found] == [("config.out_of_range", "psi.db.on_percent")]
 
 
 def test_all_problems_at_once_each_with_file_and_line(registry: Registry, tmp_path: Path) -> None:
@@ -193,6 +234,7 @@ def test_the_sample_is_valid_both_commented_and_not(registry: Registry, tmp_path
     assert set(data["daemon"]) == set(DaemonConfig.model_fields)
     assert set(data["subsystem"]["demo"]) == {
         "enabled",
+        "critical",
         *registry.factories["demo"].options_model.model_fields,
     }
     assert "demo.demo" in data["proxy"]
@@ -225,7 +267,7 @@ INVALID = sorted((ROOT / "configs/samples/invalid").glob("*.toml"))
 @pytest.mark.parametrize("path", [ROOT / "configs/mlproxy.toml", *VALID], ids=lambda p: p.stem)
 def test_valid_samples(path: Path, registry: Registry) -> None:
     # Samples of a bundled plugin need that plugin, not the one of these tests.
-    bundled = path.stem.split("-")[0] == "lfs"
+    bundled = path.stem.split("-")[0] in {"lfs", "readahead"}
     load(Source(path, (), {}), registry=None if bundled else registry)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from mlproxy import __version__
 from mlproxy.app.control import control_server, group_id
+from mlproxy.app.critical import PressureWatch
 from mlproxy.app.feedholder import FeedHolder, FeedMaker
 from mlproxy.app.lock import instance_lock, private_directory
 from mlproxy.app.sinks import EventSink, Fanout, LogSink, Notifier
@@ -29,6 +30,7 @@ from mlproxy.events.types import PluginEvent
 from mlproxy.log import get_logger
 from mlproxy.plugin.registry import Registry
 from mlproxy.proxy.knob_restore import Restored, restore_all
+from mlproxy.psi import PsiSource
 from mlproxy.subsystem import SubsystemContext
 
 __all__ = ("Daemon", "Ended")
@@ -55,6 +57,7 @@ class Daemon:
         sinks: where messages go, beside the feed, the log and the plugins' hooks.
         feed: makes the feed from the section `[feed]`; None: no feed.
         clock: time.
+        root: where pressure files are found; for tests.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Daemon:
         sinks: tuple[EventSink, ...] = (),
         feed: FeedMaker | None = None,
         clock: Clock | None = None,
+        root: str = "/",
     ) -> None:
         self.config = config
         self.registry = registry
@@ -79,6 +83,7 @@ class Daemon:
         self._supervisors: dict[str, Supervisor] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._pressure = PressureWatch(self._critical, self._clock, root=root)
         self._stop = asyncio.Event()
         self._hold_all = False
         self._holds: dict[str, bool] = {}
@@ -137,6 +142,8 @@ class Daemon:
                     await self._put_back()
                     for name in self._wanted(self.config):
                         self._launch(name)
+                    self._pressure.set_sources(self._sources(self.config))
+                    watch = tasks.create_task(self._pressure.run(), name="pressure")
                     self._log.info(
                         "daemon.started",
                         version=__version__,
@@ -145,6 +152,7 @@ class Daemon:
                     )
                     self.ready.set()
                     await self._until_end(tasks)
+                    watch.cancel()
                     await self._shut_down()
         finally:
             if self._feed is not None:
@@ -223,9 +231,40 @@ class Daemon:
             self._clock,
             plugin=self.registry.owners.get(name, name),
         )
-        supervisor.hold(everything=self._hold_all, proxies=self._holds)
+        supervisor.hold(
+            everything=self._hold_all,
+            proxies=self._holds,
+            critical={
+                source: self._pressure.critical[source][0]
+                for source in self.config.subsystems[name].critical
+                if source in self._pressure.critical
+            },
+        )
         self._supervisors[name] = supervisor
         self._tasks[name] = self._group.create_task(supervisor.run(), name=f"subsystem-{name}")
+
+    # -- pressure ---------------------------------------------------------------
+
+    @staticmethod
+    def _guards(config: Config, name: str) -> dict[str, PsiSource]:
+        """The pressure sources that a subsystem names."""
+        return {source: config.psi[source] for source in config.subsystems[name].critical}
+
+    def _sources(self, config: Config) -> dict[str, PsiSource]:
+        """Those that any enabled subsystem names."""
+        found: dict[str, PsiSource] = {}
+        for name in self._wanted(config):
+            found |= self._guards(config, name)
+        return found
+
+    async def _critical(self, source: str, on: bool, words: str, code: str) -> None:
+        """A source became critical, or is no longer: tell those who name it."""
+        self._log.warning("pressure.critical" if on else "pressure.relieved", what=words, code=code)
+        for name, supervisor in list(self._supervisors.items()):
+            if source in self.config.subsystems[name].critical:
+                # One that cannot be reached has told so; the others must hear too.
+                with contextlib.suppress(MlproxyError):
+                    await supervisor.critical(source, on, words, code)
 
     async def _retire(self, name: str) -> None:
         self._supervisors[name].request_stop()
@@ -351,7 +390,9 @@ class Daemon:
         changed = {
             name
             for name in before & after
-            if everything or self._context(old, name) != self._context(new, name)
+            if everything
+            or self._context(old, name) != self._context(new, name)
+            or self._guards(old, name) != self._guards(new, name)
         }
         feed_changed = old.feed != new.feed
         if feed_changed and self._feed is not None:
@@ -359,6 +400,7 @@ class Daemon:
         self.config = new
         for name in sorted((before - after) | changed):
             await self._retire(name)
+        self._pressure.set_sources(self._sources(new))
         for name in sorted((after - before) | changed):
             self._launch(name)
         self._reloads += 1

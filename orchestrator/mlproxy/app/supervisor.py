@@ -189,6 +189,7 @@ class Supervisor:
         self._watched: dict[str, _Watched] = {}
         self._holds: dict[str, bool] = {}
         self._hold_all = False
+        self._critical: dict[str, str] = {}
         self._over = False
         self._guard = Worker(f"mlproxy-guard-{self.name}")
         self._current: _Run | None = None
@@ -225,10 +226,23 @@ class Supervisor:
         """Ask for a clean stop; `run` returns when it is done."""
         self._stop.set()
 
-    def hold(self, *, everything: bool, proxies: Mapping[str, bool]) -> None:
-        """Start with the operator's emergency on (before `run`); single proxies win over all."""
+    def hold(
+        self,
+        *,
+        everything: bool,
+        proxies: Mapping[str, bool],
+        critical: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start in emergency (before `run`).
+
+        Args:
+            everything: the operator's word for all proxies.
+            proxies: his word for single ones, which wins.
+            critical: pressure sources that are critical already, in words.
+        """
         self._hold_all = everything
         self._holds = dict(proxies)
+        self._critical = dict(critical or {})
 
     async def _live(self, run: _Run) -> bool:
         """One life. Returns False when it ended in quarantine."""
@@ -284,6 +298,8 @@ class Supervisor:
         holds = {n: True for n in self._watched if self._holds.get(n, self._hold_all)}
         if holds:
             await self._call(run, "start", self._limits.step, lambda: self._apply(run, holds))
+        if self._critical:
+            await self._call(run, "start", self._limits.step, lambda: self._alarm(run, True))
         await self._call(run, "start", self._limits.step, lambda: self._look(run))
         self._emit_changes(StepResult())
         self._emit_states(final=True)
@@ -462,45 +478,87 @@ class Supervisor:
         else:
             self._holds[proxy] = on
         names = {n: on for n in self._watched if proxy in (None, n)}
+        if names:
+            await self._reach(lambda run: self._apply(run, names))
+        return sorted(names)
+
+    async def critical(self, source: str, on: bool, words: str, code: str) -> None:
+        """Hear that a source of `subsystem.NAME.critical` is critical, or no longer.
+
+        While any of them is, all proxies are in emergency; that survives restarts.
+
+        Args:
+            source: its name.
+            on: whether it is.
+            words: what was measured.
+            code: why it is: `psi.pressure`, or that it cannot be measured.
+
+        Raises:
+            PluginError: `plugin.emergency_failed`, a proxy could not be reached.
+        """
+        before = bool(self._critical)
+        self._critical.pop(source, None)
+        if on:
+            self._critical[source] = words
+        what, why = ("critical", code) if on else ("relieved", "")
+        self._tell(what, phase="critical", code=why, message=f"{source}: {words}")
+        after = bool(self._critical)
+        if before != after and self._watched:
+            await self._reach(lambda run: self._alarm(run, after))
+
+    async def _reach(self, function: Callable[[_Run], None]) -> None:
+        """Tell the proxies something between two steps or, when the worker is busy, beside one.
+
+        Raises:
+            PluginError: `plugin.emergency_failed`.
+        """
         run = self._current
-        if run is None or not names or self._over:
-            return sorted(names)  # none yet, or all of them stopped for good
+        if run is None or self._over:
+            return  # none yet, or all of them stopped for good
+        told = False
         if self.state == "running":
             try:
-                await run.worker.call(lambda: self._apply(run, names), GUARD_SECONDS)
+                await run.worker.call(lambda: function(run), GUARD_SECONDS)
+                told = True
             except TimeoutError:
                 pass  # busy: the guard does it from beside
-            else:
-                self._emit_changes(StepResult())
-                self._emit_states(final=True)
-                return sorted(names)
-        try:
-            await self._guard.call(lambda: self._apply(run, names), GUARD_SECONDS)
-        except Exception as error:
-            raise PluginError(
-                f"subsystem {self.name!r} could not be told: {error!r}",
-                code="plugin.emergency_failed",
-                hint="stop the daemon: its proxies then fall to emergency by themselves",
-                plugin=self.plugin,
-                phase="emergency",
-            ) from error
+        if not told:
+            try:
+                await self._guard.call(lambda: function(run), GUARD_SECONDS)
+            except Exception as error:
+                raise PluginError(
+                    f"subsystem {self.name!r} could not be told: {error!r}",
+                    code="plugin.emergency_failed",
+                    hint="stop the daemon: its proxies then fall to emergency by themselves",
+                    plugin=self.plugin,
+                    phase="emergency",
+                ) from error
         self._emit_changes(StepResult())
         self._emit_states(final=True)
-        return sorted(names)
 
     def _apply(self, run: _Run, names: Mapping[str, bool]) -> None:
         """In the worker or the guard: tell proxies the operator's word."""
         for name, on in names.items():
-            watched = self._watched[name]
-            last = watched.snapshot.now if watched.snapshot else 0
-            now = run.subsystem.now(name) if run.subsystem else last
-            try:
-                watched.proxy.operator_emergency(on, now)
-            except ProxyError as error:
-                # Between two lives: the next one hears of it at its start.
-                if error.code not in _ENDED:
-                    raise
-            watched.look(now, last=True)
+            self._say(run, name, "operator_emergency", on=on)
+
+    def _alarm(self, run: _Run, on: bool) -> None:
+        """In the worker or the guard: tell all proxies of the subsystem's need."""
+        for name in self._watched:
+            self._say(run, name, "critical", on=on)
+
+    def _say(
+        self, run: _Run, name: str, word: Literal["operator_emergency", "critical"], *, on: bool
+    ) -> None:
+        watched = self._watched[name]
+        last = watched.snapshot.now if watched.snapshot else 0
+        now = run.subsystem.now(name) if run.subsystem else last
+        try:
+            getattr(watched.proxy, word)(on, now)
+        except ProxyError as error:
+            # Between two lives: the next one hears of it at its start.
+            if error.code not in _ENDED:
+                raise
+        watched.look(now, last=True)
 
     def proxies(self) -> list[str]:
         """Names of the proxies, as far as known."""
@@ -600,6 +658,7 @@ class Supervisor:
             "steps": self.steps,
             "restarts": self.restarts,
             "failure": self.failure.as_dict() if self.failure else None,
+            "critical": dict(self._critical),
             "proxies": proxies,
         }
 

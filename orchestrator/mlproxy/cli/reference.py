@@ -21,6 +21,7 @@ from mlproxy.cli import cli
 from mlproxy.cli.exit import ExitCode, exit_codes
 from mlproxy.config.model import DaemonConfig, FeedConfig, PluginsConfig, ProxyOverrides
 from mlproxy.config.sample import toml_value
+from mlproxy.psi.config import PsiSource
 
 __all__ = ("BLOCKS", "outdated", "regenerate", "walk")
 
@@ -130,6 +131,7 @@ BLOCKS: Mapping[str, Callable[[], Iterator[str]]] = {
     "daemon": _table(DaemonConfig, "daemon"),
     "feed": _table(FeedConfig, "feed"),
     "plugins": _table(PluginsConfig, "plugins"),
+    "psi": _table(PsiSource, "psi.NAME"),
     "proxy": _table(ProxyOverrides, "proxy.NAME"),
     "exit_codes": _exit_codes,
     "hooks": _hooks,

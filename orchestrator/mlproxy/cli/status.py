@@ -59,6 +59,7 @@ def render(status: dict[str, Any]) -> str:
         if sub["failure"]:
             failure = sub["failure"]
             lines.append(f"  in {failure['phase']}: [{failure['code']}] {failure['message']}")
+        lines += [f"  CRITICAL {words}" for words in sub.get("critical", {}).values()]
         for proxy, state in sub["proxies"].items():
             latched = " LATCHED" if state["latched"] else ""
             hold = " HELD" if state["operator_hold"] else ""

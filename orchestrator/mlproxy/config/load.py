@@ -16,6 +16,7 @@ from mlproxy.config.model import DaemonConfig, FeedConfig, PluginsConfig, ProxyO
 from mlproxy.errors import ConfigError, Problem
 from mlproxy.plugin.discover import discover
 from mlproxy.plugin.registry import Registry
+from mlproxy.psi.config import BUILT_IN, PsiSource
 
 __all__ = ("Config", "Source", "SubsystemSettings", "load", "plugin_settings")
 
@@ -38,10 +39,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class SubsystemSettings:
-    """One `[subsystem.<name>]`: whether it runs, and the plugin's own options."""
+    """One `[subsystem.<name>]`: whether it runs, what stops it, and the plugin's own options."""
 
     enabled: bool
     options: BaseModel
+    critical: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Config:
     plugins: PluginsConfig
     subsystems: Mapping[str, SubsystemSettings]
     proxies: Mapping[str, ProxyOverrides]
+    psi: Mapping[str, PsiSource]
     merged: Merged
 
     def overrides(self) -> dict[str, dict[str, int]]:
@@ -79,13 +82,14 @@ def load(
     problems: list[Problem] = []
     layers = read_layers(source.path, source.environ, source.options, problems)
     merged = merge(layers)
-    known = [*SECTIONS, "subsystem", "proxy"]
+    known = [*SECTIONS, "psi", "subsystem", "proxy"]
     problems += [
         _unknown((key,), known, merged, "section") for key in merged.data if key not in known
     ]
     daemon = _section(DaemonConfig, "daemon", merged, problems)
     feed = _section(FeedConfig, "feed", merged, problems)
     plugins = _section(PluginsConfig, "plugins", merged, problems)
+    psi = _psi(merged, problems)
     if registry is None and plugins is not None:
         seconds = daemon.import_seconds if daemon else 30.0
         registry = (find or _discover)(plugins, seconds)
@@ -93,10 +97,11 @@ def load(
     proxies: dict[str, ProxyOverrides] = {}
     if registry is not None:
         subsystems = _subsystems(merged, registry, problems)
+        problems += _unknown_sources(merged, subsystems, psi)
         proxies = _proxies(merged, registry, problems)
     if problems or daemon is None or feed is None or plugins is None or registry is None:
         raise _invalid(problems)
-    return Config(daemon, feed, plugins, subsystems, proxies, merged), registry
+    return Config(daemon, feed, plugins, subsystems, proxies, psi, merged), registry
 
 
 def plugin_settings(source: Source) -> tuple[PluginsConfig, float]:
@@ -218,24 +223,71 @@ def _subsystems(
             continue
         table = dict(found)
         enabled = table.pop("enabled", factory.enabled_by_default)
+        critical = table.pop("critical", [])
         if not isinstance(enabled, bool):
-            problems.append(
-                Problem(
-                    "config.wrong_type",
-                    f"subsystem.{name}.enabled",
-                    merged.origin((*path, "enabled")),
-                    "must be true or false",
-                )
-            )
+            problems.append(_wrong_type((*path, "enabled"), merged, "must be true or false"))
+            continue
+        if not isinstance(critical, list) or not all(isinstance(c, str) for c in critical):
+            what = "must be a list of names of pressure sources"
+            problems.append(_wrong_type((*path, "critical"), merged, what))
             continue
         if not enabled and not table:
             # What is switched off needs no options, not even required ones.
-            settings[name] = SubsystemSettings(False, factory.options_model.model_construct())
-            continue
-        options = _validate(factory.options_model, table, path, merged, problems)
-        if options is not None:
-            settings[name] = SubsystemSettings(enabled, options)
+            options = factory.options_model.model_construct()
+        else:
+            valid = _validate(factory.options_model, table, path, merged, problems)
+            if valid is None:
+                continue
+            options = valid
+        settings[name] = SubsystemSettings(enabled, options, tuple(dict.fromkeys(critical)))
     return settings
+
+
+def _wrong_type(path: tuple[str, ...], merged: Merged, message: str) -> Problem:
+    return Problem("config.wrong_type", ".".join(path), merged.origin(path), message)
+
+
+def _psi(merged: Merged, problems: list[Problem]) -> dict[str, PsiSource]:
+    """The built-in pressure sources, and those of `[psi.<name>]`."""
+    sources = dict(BUILT_IN)
+    for name in _table(("psi",), merged, problems) or {}:
+        path = ("psi", name)
+        table = _table(path, merged, problems)
+        if table is None:
+            continue
+        # A table of a built-in name changes what it says, and leaves the rest.
+        base = BUILT_IN[name].model_dump() if name in BUILT_IN else {}
+        found = _validate(PsiSource, base | table, path, merged, problems)
+        if found is not None:
+            sources[name] = found
+    return sources
+
+
+def _unknown_sources(
+    merged: Merged, subsystems: Mapping[str, SubsystemSettings], psi: Mapping[str, PsiSource]
+) -> list[Problem]:
+    tables = merged.data.get("psi")
+    # A table that is there but invalid has been told already.
+    known = {*psi, *(tables if isinstance(tables, Mapping) else ())}
+    problems = []
+    for name, settings in subsystems.items():
+        for source in settings.critical:
+            if source not in known:
+                path = ("subsystem", name, "critical")
+                close = difflib.get_close_matches(source, sorted(known), n=1)
+                problems.append(
+                    Problem(
+                        "config.unknown_source",
+                        ".".join(path),
+                        merged.origin(path),
+                        f"there is no pressure source {source!r}",
+                        f"did you mean {close[0]!r}?"
+                        if close
+                        else f"there are: {', '.join(sorted(known))}; or make a table"
+                        f" [psi.{source}]",
+                    )
+                )
+    return problems
 
 
 def _unknown_subsystem(

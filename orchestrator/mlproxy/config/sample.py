@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from mlproxy.config.model import DaemonConfig, FeedConfig, PluginsConfig, ProxyOverrides
 from mlproxy.errors import ConfigError
 from mlproxy.plugin.registry import Registry
+from mlproxy.psi.config import BUILT_IN, PsiSource
 
 __all__ = ("sample_text", "toml_value")
 
@@ -76,13 +77,38 @@ def _section(header: str, model: type[BaseModel], about: str = "") -> Iterator[s
         yield from _option(info.alias or name, info)
 
 
+def _psi_sections() -> Iterator[str]:
+    yield ""
+    yield from _comment(
+        "Pressure sources, for the key `critical` of a subsystem. Those named memory, io and cpu"
+        " are there without a table; others as you like, with a [psi.NAME] each."
+    )
+    for number, (name, source) in enumerate(BUILT_IN.items()):
+        if number:
+            yield ""
+        yield f"#[psi.{name}]"
+        if not number:
+            for key, info in PsiSource.model_fields.items():
+                yield from _option(key, info)
+        else:
+            yield from (
+                f"#{key} = {toml_value(value)}"
+                for key, value in source.model_dump(exclude_defaults=True).items()
+            )
+
+
 def _plugin_sections(registry: Registry, plugin: str | None) -> Iterator[str]:
     for name, factory in sorted(registry.factories.items()):
         if plugin in (None, name, registry.owners.get(name)):
             lines = list(_section(f"subsystem.{name}", factory.options_model, factory.description))
             at = lines.index(f"[subsystem.{name}]") + 1
             enabled = toml_value(factory.enabled_by_default)
-            lines[at:at] = ["# whether this subsystem runs", f"#enabled = {enabled}"]
+            lines[at:at] = [
+                "# whether this subsystem runs",
+                f"#enabled = {enabled}",
+                "# pressure sources (see [psi.NAME]) that put its proxies into emergency",
+                "#critical = []",
+            ]
             yield from lines
             for proxy in factory.proxies:
                 yield ""
@@ -109,6 +135,7 @@ def sample_text(registry: Registry, plugin: str | None = None) -> str:
         lines += _section("daemon", DaemonConfig)
         lines += _section("feed", FeedConfig)
         lines += _section("plugins", PluginsConfig)
+        lines += _psi_sections()
     found = list(_plugin_sections(registry, plugin))
     if plugin is not None and not found:
         raise ConfigError(

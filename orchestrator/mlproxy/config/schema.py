@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from mlproxy.config.model import DaemonConfig, FeedConfig, PluginsConfig, ProxyOverrides
 from mlproxy.plugin.registry import Registry
+from mlproxy.psi.config import PsiSource
 
 __all__ = ("json_schema",)
 
@@ -31,7 +32,9 @@ def json_schema(registry: Registry) -> dict[str, Any]:
     for name, factory in sorted(registry.factories.items()):
         schema = part(factory.options_model, f"subsystem-{name}")
         enabled = {"type": "boolean", "default": factory.enabled_by_default}
-        schema["properties"] = {"enabled": enabled} | schema.get("properties", {})
+        critical = {"type": "array", "items": {"type": "string"}, "default": []}
+        own = {"enabled": enabled, "critical": critical}
+        schema["properties"] = own | schema.get("properties", {})
         subsystems[name] = schema
     overrides = part(ProxyOverrides, "proxy")
     proxies: dict[str, Any] = {}
@@ -48,6 +51,10 @@ def json_schema(registry: Registry) -> dict[str, Any]:
                 "daemon": part(DaemonConfig, "daemon"),
                 "feed": part(FeedConfig, "feed"),
                 "plugins": part(PluginsConfig, "plugins"),
+                "psi": {
+                    "type": "object",
+                    "additionalProperties": part(PsiSource, "psi"),
+                },
                 "subsystem": _object(subsystems),
                 "proxy": _object(heads | proxies),
             }

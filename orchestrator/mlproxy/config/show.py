@@ -51,10 +51,13 @@ def shown(config: Config, registry: Registry) -> list[dict[str, Any]]:
         ("feed",): _dump(config.feed),
         ("plugins",): _dump(config.plugins),
     }
+    for name, source in sorted(config.psi.items()):
+        tables["psi", name] = _dump(source)
     for name in sorted(registry.factories):
         if name in config.subsystems:
             settings = config.subsystems[name]
-            tables["subsystem", name] = {"enabled": settings.enabled} | _dump(settings.options)
+            own = {"enabled": settings.enabled, "critical": list(settings.critical)}
+            tables["subsystem", name] = own | _dump(settings.options)
     for name, numbers in config.overrides().items():
         tables["proxy", name] = dict(numbers)
     rows = []

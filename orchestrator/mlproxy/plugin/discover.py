@@ -206,8 +206,9 @@ def _check_factory(factory: object, plugin: str, registry: Registry) -> None:
         isinstance(factory.options_model, type) and issubclass(factory.options_model, BaseModel)
     ):
         raise _bad(plugin, f"subsystem {factory.name!r}: options_model is not a pydantic model")
-    if "enabled" in factory.options_model.model_fields:
-        raise _bad(plugin, f"subsystem {factory.name!r}: the option `enabled` belongs to mlproxy")
+    for own in ("enabled", "critical"):
+        if own in factory.options_model.model_fields:
+            raise _bad(plugin, f"subsystem {factory.name!r}: the option `{own}` belongs to mlproxy")
     if not callable(factory.create):
         raise _bad(plugin, f"subsystem {factory.name!r}: create cannot be called")
     for proxy in factory.proxies:

@@ -160,10 +160,12 @@ class FakeProxy:
             self._change(Mode.EMERGENCY, Reason.HEARTBEAT, now)
 
     def critical(self, on: bool, now: int) -> None:
-        """The subsystem is in need: default only."""
+        """The subsystem is in need: default only; or no longer (without a cooldown)."""
         self._critical = on
         if on:
             self._change(Mode.EMERGENCY, Reason.CRITICAL, now)
+        elif self._started and not self._hold and not self._latched:
+            self._change(Mode.LEARNING, Reason.COOLDOWN, now)
 
     def set_mode(self, mode: Mode, reason: Reason, now: int) -> None:
         """Change the mode, unless the proxy is stopped, held or latched."""
@@ -181,7 +183,7 @@ class FakeProxy:
             self._change(Mode.EMERGENCY, Reason.OPERATOR, now)
         else:
             self._latched = False
-            if self._started:
+            if self._started and not self._critical:
                 self._change(Mode.LEARNING, Reason.OPERATOR, now)
 
     def _change(self, mode: Mode, reason: Reason, now: int) -> None:
