@@ -439,3 +439,31 @@ def test_a_program_is_compiled_once_until_more_is_learned() -> None:
     it.observe(labels(2, 1))
     it.programs("c")
     assert compiled == [0, 1, 0, 1]
+
+
+def test_predictions_are_the_champions_within_the_labels_range() -> None:
+    it = learner(constant("far", 99.0), constant("near", 12.0))
+    rows = [{0: 1, 1: 2}, {0: 3, 1: 4}]
+    assert it.predict(rows) is None  # nobody yet
+    it.observe(labels(1, 128))
+    assert it.champion == "near"
+    assert it.predict(rows) == [12.0, 12.0]
+
+    alone = learner(constant("far", 99.0))
+    alone.observe(labels(1, 128))
+    assert alone.predict(rows, stream=1) == [SPEC.label_high, SPEC.label_high]
+
+
+def test_a9_a_champion_that_predicts_nonsense_is_dropped() -> None:
+    class Liar(Constant):
+        def predict_one(self, stream, x):
+            return math.nan if x[0] == 1 else super().predict_one(stream, {**x, 0: 0})
+
+    it = learner(CandidateRecipe("liar", Liar, {"value": 8.0}), constant("dull", 30.0))
+    records = labels(1, 128)
+    records["features"][:, 0] = 5
+    it.observe(records)
+    assert it.champion == "liar"
+    assert it.predict([{0: 1, 1: 1}]) is None
+    assert it.champion == "dull"
+    assert it.predict([{0: 1, 1: 1}]) == [30.0]

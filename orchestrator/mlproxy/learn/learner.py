@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mlproxy.errors import PluginError, ProgramError
 from mlproxy.events.types import ModelEvent
 from mlproxy.learn.batch import Columns, decode, features_of
-from mlproxy.learn.candidate import CandidateRecipe, Compiled, PredictorDefaults
+from mlproxy.learn.candidate import CandidateRecipe, Compiled, Features, PredictorDefaults
 from mlproxy.learn.compile import effort, with_cuts
 from mlproxy.learn.cuts import find_cuts
 from mlproxy.learn.policy import ArbitrationPolicy, Standing, choose
@@ -418,6 +418,31 @@ class Learner:
     def _first_cuts(self, stream: int) -> tuple[int, ...]:
         scale = self.spec.value_scale
         return tuple(math.floor(cut * scale) for cut in self.spec.streams[stream].cuts)
+
+    def predict(self, rows: Sequence[Features], *, stream: int = 0) -> list[float] | None:
+        """What the champion predicts, for decisions that are made in user space.
+
+        Args:
+            rows: feature index -> value, one dict per prediction.
+            stream: whose features they are.
+
+        Returns:
+            Labels, in label units and clipped to the spec's range; None when there is
+            no champion or it predicts nothing.
+        """
+        track = self._tracks.get(self._champion or "")
+        if track is None or not track.candidate.predicts:
+            return None
+        low, high = self.spec.label_low, self.spec.label_high
+        try:
+            found = [float(track.candidate.predict_one(stream, row)) for row in rows]
+        except Exception as error:  # noqa: BLE001 - see _learn
+            self._drop(track, f"{type(error).__name__}: {error}")
+            return None
+        if not all(map(math.isfinite, found)):
+            self._drop(track, "predicted what is no number")
+            return None
+        return [min(max(value, low), high) for value in found]
 
     def propose(self, now: int, expiry: int) -> Proposal | None:
         """The champion's programs, when they changed or half of their validity is over.
