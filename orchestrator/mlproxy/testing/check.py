@@ -23,6 +23,7 @@ from mlproxy.subsystem import StepResult, Subsystem, SubsystemContext, Subsystem
 __all__ = ("CheckResult", "check_factory", "check_plugin", "check_registry")
 
 STEPS = 3
+_NEEDS = "a subsystem with options that must be set has enabled_by_default=False"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,20 @@ def check_factory(
         start_seconds: deadline of start.
         step_seconds: deadline of every other call.
     """
+    fields = factory.options_model.model_fields
+    needed_options = [name for name, field in fields.items() if field.is_required()]
+    if needed_options:
+        # What it needs only its operator knows (a device, a process).
+        said = f"{factory.name}: life (not tried: {', '.join(needed_options)} must be set)"
+        described = f"{factory.name}: options are described"
+        try:
+            _Run(factory, "").options_are_described()
+        except AssertionError as error:
+            yield CheckResult(plugin, described, False, str(error))
+        else:
+            yield CheckResult(plugin, described, True)
+        yield CheckResult(plugin, said, not factory.enabled_by_default, _NEEDS)
+        return
     with tempfile.TemporaryDirectory(prefix="mlproxy-check-") as directory:
         run = _Run(factory, directory)
         checks: list[tuple[str, float, Callable[[], None], bool]] = [
