@@ -26,12 +26,25 @@ def _release() -> Iterator[None]:
 
 def test_every_bundled_plugin_conforms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLPROXY_PLUGINS", raising=False)
-    registry = discover(allow=["lfs"])
+    registry = discover(allow=["lfs", "readahead"])
 
     failed = [r for r in check_registry(registry) if not r.ok]
 
     assert failed == []
-    assert registry.loaded() == ["lfs"]
+    assert registry.loaded() == ["lfs", "readahead"]
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_what_needs_an_option_must_not_run_by_itself(default: bool) -> None:
+    options = create_model(
+        "Needy", __base__=DemoOptions, device=(str, Field(description="which device"))
+    )
+    factory = dataclasses.replace(demo_factory(), options_model=options, enabled_by_default=default)
+
+    results = check_plugin(plugin(factory))
+
+    assert [r.ok for r in results] == [True, True, not default]
+    assert "device must be set" in results[-1].check
 
 
 def plugin(*factories: SubsystemFactory) -> ModuleType:
