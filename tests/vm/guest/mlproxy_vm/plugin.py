@@ -146,6 +146,15 @@ class Plugin:
         return keep
 
     @pytest.fixture
+    def result(self) -> Callable[[str, Any], None]:
+        """`result(name, document)`: what a bench has measured, for the host to keep."""
+
+        def send(name: str, document: Any) -> None:
+            self._port.send(event="result", name=name, document=document)
+
+        return send
+
+    @pytest.fixture
     def expected_release(self) -> str:
         """`uname -r` of the kernel that the host booted."""
         return self._release

@@ -1,0 +1,76 @@
+"""Run a bench in a guest and keep the numbers that it sends.
+
+    python tests/vm/bench.py NAME OUTPUT.json [--kernel 6.12] [-- ARGUMENTS OF THE BENCH]
+
+The bench is tests/vm/benches/test_NAME.py, which sends an event `result` with a document.
+docs/how-to/run-the-benches.md says what becomes of it.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from harness import kernels, kmod, stage
+from harness.host import OUT, HarnessError, missing, phase, say
+from harness.images import guest_root
+from harness.qemu import Guest, Machine
+
+HOURS = 6.0
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("name")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--kernel", choices=sorted(kernels.KERNELS), default="6.12")
+    parser.add_argument("arguments", nargs="*")
+    options = parser.parse_args()
+    reason = missing()
+    if reason is not None:
+        say(f"no bench: {reason}")
+        return 2
+    try:
+        return run(options.name, options.output, options.kernel, options.arguments)
+    except HarnessError as error:
+        say(f"the harness failed: {error}")
+        return 2
+
+
+def run(name: str, output: Path, kernel_name: str, arguments: list[str]) -> int:
+    """One boot."""
+    kernel = kernels.KERNELS[kernel_name]()
+    out = OUT / f"bench-{name}"
+    out.mkdir(parents=True, exist_ok=True)
+    with phase("copying and compiling the sources"):
+        stage.sources()
+        modules, _ = kmod.build(kernel, out)
+    request = {
+        "release": kernel.release,
+        "select": "",
+        "timeout": round(HOURS * 3600),
+        "slow": kernel.slow,
+        "paths": [f"tests/vm/benches/test_{name}.py"],
+        "arguments": arguments,
+    }
+    work = stage.work_layer(kernel, modules, request, out)
+    disks = (guest_root(), kernel.modules, work)
+    machine = Machine(kernel.image, kernel.initramfs, disks, kernel.memory_mib)
+    status = 1
+    with phase(f"bench {name} on {kernel.release}"), Guest(machine, out / "boot") as guest:
+        say(f"what it prints: {guest.output}")
+        for event in guest.events([HOURS * 3600]):
+            if event["event"] == "result":
+                output.write_text(json.dumps(event["document"]) + "\n", encoding="utf-8")
+                status = 0
+            elif event["event"] == "end" and event["outcome"] != "passed":
+                say(f"{event['case']}: {event['reason']}\n{event['text']}")
+                status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
