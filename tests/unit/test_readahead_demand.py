@@ -102,6 +102,13 @@ def test_reading_a_map_in_order_asks_the_same_whatever_is_read_ahead(ahead: int)
     assert 48 < demand.pages <= 64  # of the last window only what was seen
 
 
+def test_a_random_touch_of_the_next_window_is_not_a_reader_that_goes_on() -> None:
+    pages = [5 * 16, 6 * 16 + 3, 90 * 16, 91 * 16, 20 * 16]
+    demand = asked(*(event for page in pages for event in (fault(page), mapped(page // 16))))
+
+    assert demand.pages == 5
+
+
 def test_how_deep_pages_lie_does_not_depend_on_the_window() -> None:
     meter = DemandMeter()
     calls = [call(n * 16 * K, 16 * K) for n in range(1024)]
