@@ -30,6 +30,10 @@ class Machine:
         disks: read-only images, in the order of /dev/vda, vdb, ...
         memory_mib: of the guest.
         arguments: more for the kernel's command line.
+        cpus: how many.
+        icount: time of the guest runs by instructions executed, 2**icount ns each,
+            and waiting takes no time: what is measured does not depend on how
+            busy the host is. One processor, emulated.
     """
 
     kernel: Path
@@ -37,6 +41,8 @@ class Machine:
     disks: Sequence[Path]
     memory_mib: int = 2048
     arguments: str = ""
+    cpus: int = 2
+    icount: int | None = None
 
 
 @dataclass(slots=True)
@@ -84,8 +90,13 @@ class Guest:
 
     def _command(self) -> list[str]:
         m = self.machine
-        command = ["qemu-system-x86_64", "-M", "q35", *accelerator()]
-        command += ["-smp", "2", "-m", str(m.memory_mib), "-nodefaults", "-no-user-config"]
+        command = ["qemu-system-x86_64", "-M", "q35"]
+        if m.icount is None:
+            command += [*accelerator(), "-smp", str(m.cpus)]
+        else:
+            command += ["-accel", "tcg,thread=single,tb-size=1024", "-cpu", "Nehalem", "-smp", "1"]
+            command += ["-icount", f"shift={m.icount},sleep=off"]
+        command += ["-m", str(m.memory_mib), "-nodefaults", "-no-user-config"]
         command += ["-display", "none", "-no-reboot"]
         command += ["-kernel", str(m.kernel), "-initrd", str(m.initramfs)]
         command += ["-append", f"{_COMMAND_LINE} {m.arguments}".strip()]
