@@ -1,0 +1,1 @@
+"""Which segments of a NILFS2 file system are cleaned: a cleaner that learns."""
