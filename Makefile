@@ -12,13 +12,16 @@ SEED ?= 1
 KERNEL ?= 6.12 6.1 7
 CASE ?=
 RESULTS ?=
+FS ?= nilfs
+COUNT ?= 20
 
-.PHONY: help setup native demo test lint fuzz vmtest docs clean
+.PHONY: help setup native demo test lint fuzz vmtest powerfail docs clean
 help:
 	@echo "make demo    watch models learn on recorded write streams (sets itself up)"
 	@echo "make test    lint, types, all tests"
 	@echo "make fuzz    every parser and the core's API, SECONDS=60"
 	@echo "make vmtest  the kernel module on real kernels under QEMU (root; KERNEL='6.12 6.1 7 debug' CASE=)"
+	@echo "make powerfail  cut a guest's power while it cleans, COUNT=20 times (root; FS=nilfs KERNEL=6.12)"
 	@echo "make docs    write the reference pages that come from the code"
 	@echo "make setup   virtual environment and native parts, in $(VENV)"
 	@echo "make clean   remove what was made"
@@ -57,6 +60,10 @@ fuzz: setup
 vmtest: setup
 	$(BIN)/python tests/vm/run.py $(foreach k,$(KERNEL),--kernel $(k)) \
 		$(if $(CASE),--case "$(CASE)") $(if $(RESULTS),--results "$(RESULTS)")
+
+powerfail: setup
+	$(BIN)/python tests/vm/powerfail.py $(FS) $(foreach k,$(firstword $(KERNEL)),--kernel $(k)) \
+		--count $(COUNT) --seed $(SEED)
 
 docs: setup
 	$(BIN)/python -m mlproxy.cli.reference docs

@@ -1,19 +1,18 @@
-"""The ways to choose the segments that are cleaned; the first three are human-made.
+"""The human-made ways to choose the segments that are cleaned.
 
 Each gives a score per segment; the highest is cleaned first.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from mlproxy_nilfs.pool import Floats, Pool
 
-__all__ = ("HUMAN", "Arm", "benefit", "scores")
+__all__ = ("HUMAN", "benefit", "scores")
 
-Arm = Literal["timestamp", "greedy", "cost-benefit", "data-age"]
 HUMAN: Final = ("timestamp", "greedy", "cost-benefit")
 """What is compared with: nilfs_cleanerd's own, and the two of the literature."""
 
@@ -38,12 +37,11 @@ def benefit(live: Floats, slots: int, age: Floats) -> Floats:
 
 
 def scores(arm: str, pool: Pool, live: Floats) -> Floats:
-    """Scores of all segments by a human-made way, or by the mean age of their data.
+    """Scores of all segments by a human-made way.
 
     Args:
         arm: `timestamp`: the longest written first; `greedy`: the emptiest;
-            `cost-benefit`: with the age of the segment; `data-age`: with that of its data,
-            which copying does not make younger.
+            `cost-benefit`: `benefit`, with the age of the segment.
         pool: the segments.
         live: blocks that live in each.
 
@@ -58,7 +56,5 @@ def scores(arm: str, pool: Pool, live: Floats) -> Floats:
             return -live
         case "cost-benefit":
             return benefit(live, pool.slots, age)
-        case "data-age":
-            return benefit(live, pool.slots, pool.data_age())
         case _:
             raise ValueError(f"no such way to choose segments: {arm}")

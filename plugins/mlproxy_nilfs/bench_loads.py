@@ -20,7 +20,7 @@ __all__ = ("LOADS", "age")
 
 MIB: Final = 1 << 20
 BLOCK: Final = 4096
-HOT_MIB: Final = 9
+HOT_MIB: Final = 6
 """About so much is what a load works on; the rest of the data is cold."""
 
 
@@ -54,10 +54,10 @@ def mixed(folder: Path, seed: int) -> None:
     _fio(
         folder,
         seed,
-        "[log]\nfilename=log\nsize=2m\nio_size=16m\nbs=16k\nrw=write\nfsync=16\noverwrite=1\n"
-        "[hot]\nfilename=hot\nsize=3m\nio_size=16m\nbs=4k\nrw=randwrite\nfsync=64\noverwrite=1\n"
+        "[log]\nfilename=log\nsize=1m\nio_size=16m\nbs=16k\nrw=write\nfsync=16\noverwrite=1\n"
+        "[hot]\nfilename=hot\nsize=2m\nio_size=16m\nbs=4k\nrw=randwrite\nfsync=64\noverwrite=1\n"
         "random_distribution=zoned:80/10:20/90\nnorandommap=1\n"
-        "[wide]\nfilename=wide\nsize=4m\nio_size=8m\nbsrange=4k-32k\nrw=randwrite\nfsync=32\n"
+        "[wide]\nfilename=wide\nsize=3m\nio_size=8m\nbsrange=4k-32k\nrw=randwrite\nfsync=32\n"
         "overwrite=1\nnorandommap=1\n",
     )
 
@@ -80,7 +80,7 @@ def sqlite(folder: Path, seed: int) -> None:
     data.execute("PRAGMA synchronous=NORMAL")
     data.execute("CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER, note TEXT)")
     data.execute("CREATE TABLE history (id INTEGER PRIMARY KEY, account INTEGER, note TEXT)")
-    count = 24_000
+    count = 16_000
     data.execute("BEGIN")
     data.executemany(
         "INSERT INTO account VALUES (?, 0, ?)", ((n, "x" * 200) for n in range(count))
@@ -94,7 +94,7 @@ def sqlite(folder: Path, seed: int) -> None:
             one = rng.randrange(count // 10) * 10 if busy else rng.randrange(count)
             data.execute("UPDATE account SET balance = balance + 1 WHERE id = ?", (one,))
             data.execute("INSERT INTO history VALUES (?, ?, ?)", (number, one, "y" * 60))
-            data.execute("DELETE FROM history WHERE id = ?", (number - 20_000,))
+            data.execute("DELETE FROM history WHERE id = ?", (number - 12_000,))
             number += 1
         data.execute("COMMIT")
 
@@ -106,15 +106,15 @@ def rocksdb(folder: Path, seed: int) -> None:
     rng = random.Random(seed)
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    options.set_write_buffer_size(512 << 10)
-    options.set_target_file_size_base(512 << 10)
-    options.set_max_bytes_for_level_base(2 * MIB)
+    options.set_write_buffer_size(256 << 10)
+    options.set_target_file_size_base(256 << 10)
+    options.set_max_bytes_for_level_base(MIB)
     options.set_max_background_jobs(1)
     options.set_keep_log_file_num(2)
     store = Rdict(str(folder / "db"), options)
     write = WriteOptions()
     for number in range(1 << 62):
-        key = rng.randrange(2_000) if rng.random() < 0.5 else rng.randrange(16_000)
+        key = rng.randrange(1_000) if rng.random() < 0.5 else rng.randrange(8_000)
         store.put(key.to_bytes(8, "big"), rng.randbytes(300), write)
         if number % 256 == 255:
             store.flush_wal(sync=True)
@@ -127,7 +127,7 @@ def files(folder: Path, seed: int) -> None:
     number = total = 0
     while True:
         size = min(max(200, int(rng.lognormvariate(8.3, 1.0))), 60_000)
-        if total + size > (HOT_MIB - 3) * MIB or (living and rng.random() < 0.3):
+        if total + size > (HOT_MIB - 2) * MIB or (living and rng.random() < 0.3):
             # The young go first, but for some that stay for long.
             at = len(living) - 1 - min(int(rng.expovariate(1 / 60)), len(living) - 1)
             gone = living.pop(at if rng.random() < 0.8 else rng.randrange(len(living)))

@@ -31,8 +31,8 @@ __all__ = ("ARMS", "Plan", "run")
 
 Row = dict[str, Any]
 ARMS: Final = ("timestamp", "greedy", "cost-benefit", "mlproxy", "nilfs_cleanerd")
-TICK: Final = 0.25
-MOST_STALLS: Final = 2400
+TICK: Final = 1.0
+MOST_STALLS: Final = 600
 PROTECTION: Final = 2
 _CONFIG: Final = f"""protection_period {PROTECTION}
 min_clean_segments 10%
@@ -72,12 +72,12 @@ class Plan:
     """
 
     device: str
-    mib: int = 48
+    mib: int = 32
     segment_blocks: int = 64
-    cold_mib: int = 18
-    churn_mib: int = 16
+    cold_mib: int = 11
+    churn_mib: int = 10
     warm: float = 2.0
-    measured: float = 1.5
+    measured: float = 1.0
     repeats: int = 5
     seed: int = 1
     arms: tuple[str, ...] = ARMS
@@ -104,7 +104,7 @@ def run(plan: Plan, done: Callable[[Row], None], say: Callable[[str], None]) -> 
                 for arm in (*plan.arms[turn:], *plan.arms[:turn]):
                     begun = time.monotonic()
                     row = _one(plan, arm, load, plan.seed + repeat, folder, image)
-                    row |= {"repeat": repeat, "aged_live_percent": profile}
+                    row |= {"repeat": plan.seed + repeat, "aged_live_percent": profile}
                     row["guest_seconds"] = round(time.monotonic() - begun, 1)
                     done(row)
                     say(f"{repeat} {load} {arm} copied/segment {row['copied_per_segment']:.2f} "
@@ -277,16 +277,19 @@ def _row(
             if before is None and meter.user >= warm:
                 before = meter.counts()
     assert before is not None
-    user, copied, segments = (b - a for a, b in zip(before, meter.counts(), strict=True))
+    user, copied, dragged, segments = (
+        b - a for a, b in zip(before, meter.counts(), strict=True)
+    )
     row: Row = {
         "arm": arm,
         "load": load,
         "seed": seed,
         "user_blocks": user,
         "copied_blocks": copied,
+        "dragged_blocks": dragged,
         "segments_reclaimed": segments,
         "copied_per_segment": copied / max(1, segments),
-        "write_amplification": 1 + copied / max(1, user),
+        "write_amplification": 1 + (copied + dragged) / max(1, user),
         "logs": meter.logs,
         "missed_segments": meter.missed,
     }

@@ -103,7 +103,7 @@ class Brain:
             return scores(name, pool, live)
         program = self._programs.get(name)
         if program is None:
-            return scores("data-age", pool, live)
+            return scores("cost-benefit", pool, live)
         rows = np.ascontiguousarray(pool.features())
         lives = eval_program(program, rows).astype(np.float64) / SPEC.value_scale
         return benefit(live, pool.slots, np.exp2(np.clip(lives, 0, 40)))

@@ -22,7 +22,7 @@ from mlproxy_nilfs.pool import FEATURES
 
 __all__ = ("ARBITRATION", "HAND_WRITTEN", "LEARNED", "SPEC", "WINDOWS", "proxy_config", "recipes")
 
-HAND_WRITTEN: Final = ("cost-benefit", "greedy", "data-age")
+HAND_WRITTEN: Final = ("cost-benefit", "greedy")
 """What the bandit chooses among, in order of preference among equals."""
 LEARNED: Final = ("htr", "linear")
 WINDOWS: Final = 50
@@ -40,8 +40,8 @@ SPEC: Final = DecisionSpec(
                     name,
                     0,
                     100 if name in _PERCENT else _TOP,
-                    # The prior: what has lived for long lives on for as long.
-                    1 / 16 if name == "data_age" else 0.0,
+                    # The prior, which makes it cost-benefit: an old segment's data lives on.
+                    1 / 16 if name == "segment_age" else 0.0,
                 )
                 for name in FEATURES
             ),

@@ -9,6 +9,10 @@ from mlproxy_nilfs.volume import ACTIVE, DIRTY, Volume
 
 __all__ = ("Meter",)
 
+DRAGGED = (3, 4, 5)
+"""Inodes of DAT, checkpoint file and segment usage file; the few of their blocks that were
+copied unchanged count as changed."""
+
 
 class Meter:
     """Reads the summaries of every segment that is completed.
@@ -18,7 +22,9 @@ class Meter:
 
     Attributes:
         user: blocks that anything but cleaning wrote, metadata included, summaries not.
-        copied: blocks that cleaning wrote.
+        copied: blocks that cleaning copied.
+        dragged: metadata that cleaning changed thereby: each copy has a new place, which the
+            DAT must know.
         segments: how many were completed.
         logs: partial segments.
         missed: segments that were used again before they were looked at.
@@ -29,10 +35,10 @@ class Meter:
         self._known: dict[int, int] = {}
         self._newest = 0
         self._modified: dict[int, int] = {}
-        self.user = self.copied = self.segments = self.logs = self.missed = 0
+        self.user = self.copied = self.dragged = self.segments = self.logs = self.missed = 0
         self.look()
         self._dirty = volume.stat().dirty
-        self.user = self.copied = self.segments = self.logs = self.missed = 0
+        self.user = self.copied = self.dragged = self.segments = self.logs = self.missed = 0
 
     def look(self) -> None:
         """Take in what was completed since the last look."""
@@ -56,13 +62,17 @@ class Meter:
             if self._newest:
                 self.missed += max(0, contents.sequence - self._newest - 1)
             self._newest = max(self._newest, contents.sequence)
-            copied = int(np.count_nonzero(contents.entries["gc"]))
-            self.copied += copied
-            self.user += len(contents.entries) - copied
+            entries = contents.entries
+            cleaning = entries[entries["gc"]]
+            dragged = int(np.count_nonzero(np.isin(cleaning["ino"], DRAGGED)))
+            self.copied += len(cleaning) - dragged
+            self.dragged += dragged
+            self.user += len(entries) - len(cleaning)
             self.segments += 1
             self.logs += contents.logs
 
-    def counts(self) -> tuple[int, int, int]:
-        """Blocks written by users, blocks copied, segments reclaimed; since the beginning."""
+    def counts(self) -> tuple[int, int, int, int]:
+        """Blocks by users, copied, dragged; segments reclaimed; all since the beginning."""
         # What was completed and is no longer dirty was reclaimed.
-        return self.user, self.copied, self.segments + self._dirty - self._volume.stat().dirty
+        gone = self.segments + self._dirty - self._volume.stat().dirty
+        return self.user, self.copied, self.dragged, gone

@@ -39,6 +39,9 @@ def _create() -> Subsystem:
 @hookimpl
 def mlproxy_commands(cli: click.Group) -> None:
     """`mlproxy bench nilfs`, `mlproxy nilfs stand-by`."""
+    from mlproxy.cli.lazy import subgroup
+    from mlproxy_nilfs.bench_command import command
     from mlproxy_nilfs.commands import group
 
     cli.add_command(group)
+    subgroup(cli, "bench").add_command(command)

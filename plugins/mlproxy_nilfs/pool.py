@@ -167,14 +167,6 @@ class Pool:
         """Begin anew to count what segments lose."""
         self._before = self.live()
 
-    def data_age(self) -> Floats:
-        """Mean age of what lives, per segment, in blocks written."""
-        ids, places = self._by_segment()
-        born = self.blocks.born[ids]
-        count = np.bincount(places, minlength=self.segments)
-        total = np.bincount(places, born, self.segments)
-        return self.blocks.clock - total / np.maximum(count, 1)
-
     def features(self) -> npt.NDArray[np.int32]:
         """FEATURES of all segments, shape (segments, features)."""
         ids, places = self._by_segment()

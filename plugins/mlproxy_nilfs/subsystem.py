@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -90,6 +91,7 @@ class NilfsSubsystem:
         self._doubts = Doubts(most=REFUSALS, of=VERDICTS)
         self._waiting = False
         self._arms = [0, 0]
+        self._acted: Counter[str] = Counter()
         self._capacity = max(1, volume.geometry.segments * self._slots())
         config = context.proxy_config(
             proxy_config(context.seed, self._capacity, volume.geometry.segments)
@@ -232,6 +234,8 @@ class NilfsSubsystem:
             cost = 0.02 + done.live / blocks
             self._proxy.report(arm, self._unit, round(cost * COST_UNIT), self._now())
             self._arms[arm] += done.cleaned
+            acting = self._brain.acting if self._brain is not None else None
+            self._acted[(acting or "") if arm == Arm.MODEL else self._options.default] += done.cleaned
         self.period_seconds = min(PERIOD, pace.seconds)
         return True
 
@@ -316,14 +320,15 @@ class NilfsSubsystem:
         ]
         return [self._rng.choice(self._rng.choice([kind for kind in kinds if kind]))]
 
-    def told(self) -> dict[str, str]:
-        """Mode, its reason, and what acts; for the bench."""
+    def told(self) -> dict[str, Any]:
+        """Mode, its reason, what acts, segments by what chose them; for the bench."""
         shown = self._proxy.snapshot(self._now())
         acting = (self._brain.acting or "") if self._brain is not None else ""
         return {
             "mode": shown.mode.name.lower(),
             "reason": shown.reason.name.lower(),
             "acting": acting,
+            "chosen_by": dict(self._acted),
             "guard": self._proxy.guard,
         }
 

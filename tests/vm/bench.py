@@ -16,6 +16,7 @@ from pathlib import Path
 from harness import kernels, kmod, stage
 from harness.host import OUT, HarnessError, missing, phase, say
 from harness.images import guest_root
+from harness.pysite import bench_site
 from harness.qemu import Guest, Machine
 
 HOURS = 6.0
@@ -62,7 +63,7 @@ def run(*, name: str, output: Path, kernel_name: str, arguments: list[str], live
         "paths": [f"tests/vm/benches/test_{name}.py"],
         "arguments": arguments,
     }
-    work = stage.work_layer(kernel, modules, request, out)
+    work = stage.work_layer(kernel, modules, request, out, bench_site())
     disks = (guest_root(), kernel.modules, work)
     machine = Machine(
         kernel.image, kernel.initramfs, disks, kernel.memory_mib, icount=None if live else ICOUNT

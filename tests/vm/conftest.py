@@ -2,4 +2,4 @@
 
 import os
 
-collect_ignore = [] if os.environ.get("MLPROXY_VM") else ["cases", "selftest", "benches"]
+collect_ignore = [] if os.environ.get("MLPROXY_VM") else ["cases", "selftest", "benches", "powerfail"]

@@ -12,6 +12,7 @@ from .host import ROOT, key_of, once, run
 from .trees import trixie
 
 INSIDE = "/opt/mlproxy/site"
+BENCH_INSIDE = "/opt/mlproxy/bench"
 VERSION = "3.13"  # of trixie
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 # Of the group `dev`, what cases use and what compiles the native parts.
@@ -32,8 +33,16 @@ def _name(requirement: str) -> str:
 
 def site() -> Path:
     """A folder for PYTHONPATH. This machine's pip fetches it, as it is set up here."""
-    wanted = requirements((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return _site("site", requirements((ROOT / "pyproject.toml").read_text(encoding="utf-8")))
 
+
+def bench_site() -> Path:
+    """A folder with what only benches use beside that: the group `recordings`."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return _site("benchsite", document["dependency-groups"]["recordings"])
+
+
+def _site(name: str, wanted: list[str]) -> Path:
     def make(folder: Path) -> None:
         run(
             [
@@ -54,4 +63,4 @@ def site() -> Path:
             binds={INSIDE: folder / "site"},
         )
 
-    return once(f"site-{key_of(VERSION, *wanted)}", make) / "site"
+    return once(f"{name}-{key_of(VERSION, *wanted)}", make) / "site"

@@ -34,6 +34,7 @@ class Machine:
         icount: time of the guest runs by instructions executed, 2**icount ns each,
             and waiting takes no time: what is measured does not depend on how
             busy the host is. One processor, emulated.
+        writable: disks that the guest may write to, after the read-only ones.
     """
 
     kernel: Path
@@ -43,6 +44,7 @@ class Machine:
     arguments: str = ""
     cpus: int = 2
     icount: int | None = None
+    writable: Sequence[Path] = ()
 
 
 @dataclass(slots=True)
@@ -104,6 +106,9 @@ class Guest:
         for number, disk in enumerate(m.disks):
             drive = f"if=none,id=d{number},file={disk},format=raw,readonly=on,file.locking=off"
             command += ["-drive", drive, "-device", f"virtio-blk-pci,drive=d{number}"]
+        for number, disk in enumerate(m.writable, start=len(m.disks)):
+            command += ["-drive", f"if=none,id=d{number},file={disk},format=raw"]
+            command += ["-device", f"virtio-blk-pci,drive=d{number}"]
         command += ["-device", "virtio-serial-pci"]
         for port, path in (("output", self.output), ("results", self.folder / "results.jsonl")):
             command += ["-chardev", f"file,id={port},path={path}"]

@@ -15,6 +15,7 @@ from .chroot import chroot
 from .host import OUT, ROOT, once
 from .images import layer
 from .kernels import Kernel
+from .pysite import BENCH_INSIDE
 from .pysite import INSIDE as SITE
 from .pysite import site
 from .trees import trixie
@@ -88,7 +89,13 @@ def _metadata(folder: Path) -> None:
         (info / name).write_text(installed.read_text(name) or "", encoding="utf-8")
 
 
-def work_layer(kernel: Kernel, modules: Path, request: Mapping[str, Any], out: Path) -> Path:
+def work_layer(
+    kernel: Kernel,
+    modules: Path,
+    request: Mapping[str, Any],
+    out: Path,
+    packages: Path | None = None,
+) -> Path:
     """The image over all others: sources, the modules of this tree, what to run.
 
     Args:
@@ -96,6 +103,7 @@ def work_layer(kernel: Kernel, modules: Path, request: Mapping[str, Any], out: P
         modules: a folder with `*.ko`.
         request: goes to `/src/request.json`.
         out: where the image is made.
+        packages: more Python packages, for a bench.
     """
     script = """
     mkdir -p /layer/opt/mlproxy/modules /layer/usr/lib/mlproxy
@@ -105,4 +113,7 @@ def work_layer(kernel: Kernel, modules: Path, request: Mapping[str, Any], out: P
     """
     (OUT / "src/request.json").write_text(json.dumps(request), encoding="utf-8")
     binds = {"/stage/src": OUT / "src", "/stage/modules": modules, "/stage/bpf": OUT / "bpf"}
+    if packages is not None:
+        script += f"cp -a /stage/packages /layer{BENCH_INSIDE}\n"
+        binds["/stage/packages"] = packages
     return layer(trixie(), script, out, "work", binds)

@@ -103,7 +103,9 @@ class Writer(threading.Thread):
                 mode = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
                 file = os.open(path, mode, 0o644)
                 try:
-                    os.pwrite(file, data, at)
+                    # On a full disk a part of it may be written.
+                    if os.pwrite(file, data, at) < len(data):
+                        raise OSError(errno.ENOSPC, "a part was written")
                     if self._rng.random() < 0.1:
                         os.fsync(file)
                 finally:
