@@ -46,9 +46,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
         if key in summary:
             low, high = summary[f"{key}_interval"]
             wa = f"{summary[f'{key}_wa']:.3f}"
-            rows.append(
-                (key, meaning, f"{summary[key]:.3f} [{low:.3f}, {high:.3f}]", target, wa)
-            )
+            rows.append((key, meaning, f"{summary[key]:.3f} [{low:.3f}, {high:.3f}]", target, wa))
     headers = ("number", "meaning", "blocks copied per segment", "target", "write amplification")
     return Table(headers, rows, ("left", "left", "right", "left", "right"))
 

@@ -25,7 +25,7 @@ HOT_MIB: Final = 6
 
 
 def _fio(folder: Path, seed: int, jobs: str) -> None:
-    """fio over and over, each time with the next seed."""
+    """Fio over and over, each time with the next seed."""
     job = folder.parent / f"{folder.name}.fio"
     while True:
         text = f"[global]\ndirectory={folder}\nioengine=psync\nrandseed={seed}\n{jobs}"
@@ -82,9 +82,7 @@ def sqlite(folder: Path, seed: int) -> None:
     data.execute("CREATE TABLE history (id INTEGER PRIMARY KEY, account INTEGER, note TEXT)")
     count = 16_000
     data.execute("BEGIN")
-    data.executemany(
-        "INSERT INTO account VALUES (?, 0, ?)", ((n, "x" * 200) for n in range(count))
-    )
+    data.executemany("INSERT INTO account VALUES (?, 0, ?)", ((n, "x" * 200) for n in range(count)))
     data.execute("COMMIT")
     number = 0
     while True:

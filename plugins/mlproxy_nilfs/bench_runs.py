@@ -227,9 +227,7 @@ def _one(plan: Plan, arm: str, load: str, seed: int, folder: Path, image: Path) 
 
 @contextmanager
 def _stock(plan: Plan, folder: Path) -> Iterator[None]:
-    _call(
-        "nilfs_cleanerd", "-c", folder / "nilfs_cleanerd.conf", plan.device, folder / "mnt"
-    )
+    _call("nilfs_cleanerd", "-c", folder / "nilfs_cleanerd.conf", plan.device, folder / "mnt")
     try:
         time.sleep(1)
         yield
@@ -277,9 +275,7 @@ def _row(
             if before is None and meter.user >= warm:
                 before = meter.counts()
     assert before is not None
-    user, copied, dragged, segments = (
-        b - a for a, b in zip(before, meter.counts(), strict=True)
-    )
+    user, copied, dragged, segments = (b - a for a, b in zip(before, meter.counts(), strict=True))
     row: Row = {
         "arm": arm,
         "load": load,

@@ -59,9 +59,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
             summary[f"{key}{suffix}_interval"] = [float(low), float(high)]
         for load in logs:
             of = loads.setdefault(load, {"repeats": len(logs[load][OURS])})
-            of[measure] = {
-                arm: float(np.exp(np.mean(logs[load][arm]))) for arm in names[load]
-            }
+            of[measure] = {arm: float(np.exp(np.mean(logs[load][arm]))) for arm in names[load]}
     summary["loads"] = loads
     summary["best_human"] = {
         load: min(("greedy", "cost-benefit"), key=lambda arm: of["copied_per_segment"][arm])
@@ -71,8 +69,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     summary["runs"] = len(rows)
     summary["trusted_at_the_end"] = sum(row.get("mode") == "trusted" for row in ours)
     summary["acting_at_the_end"] = {
-        load: sorted(row.get("acting", "") for row in ours if row["load"] == load)
-        for load in loads
+        load: sorted(row.get("acting", "") for row in ours if row["load"] == load) for load in loads
     }
     return summary
 
@@ -84,9 +81,7 @@ def _logs(
     complete = [by for _, by in sorted(by_repeat.items()) if set(by) >= set(COMPARED)]
     # The others stand beside, and are only told of where every repeat has them.
     arms = set.intersection(*(set(by) for by in complete)) if complete else set(COMPARED)
-    return {
-        arm: np.log([max(float(by[arm][measure]), 1e-9) for by in complete]) for arm in arms
-    }
+    return {arm: np.log([max(float(by[arm][measure]), 1e-9) for by in complete]) for arm in arms}
 
 
 def _numbers(

@@ -67,7 +67,7 @@ class Brain:
             self._twins[name] = Twin(shape, tracker.blocks, self._scorer(name))
         for twin in self._twins.values():
             twin.adopt(tracker.pool)
-        self._before = {name: (0, 0) for name in self._twins}
+        self._before = dict.fromkeys(self._twins, (0, 0))
         self._pending: deque[_Pending] = deque()
         self._programs: dict[str, Any] = {}
         self.acting: str | None = None
@@ -185,9 +185,7 @@ class Brain:
             one = self._pending.popleft()
             begun = one.due - round(self._capacity * HORIZON)
             passed = clock - begun
-            same = self._tracker.pool.alive(one.ids) & (
-                self._tracker.blocks.born[one.ids] <= begun
-            )
+            same = self._tracker.pool.alive(one.ids) & (self._tracker.blocks.born[one.ids] <= begun)
             left = np.count_nonzero(same) / len(one.ids)
             # Exponential decay; at most a sixteenth of a block's share is uncertain.
             rate = -np.log(min(max(left, 1 / 64), 1 - 1 / (16 * len(one.ids)))) / passed

@@ -28,7 +28,7 @@ _LOOKED_AT: Final = 2
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 
 Refusal = str
-"""Why a segment must not be cleaned: `out-of-range`, `twice`, `current`, `pinned`, `free`, `bad`."""
+"""Why a segment must stay: `out-of-range`, `twice`, `current`, `pinned`, `free`, `bad`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,7 @@ class Cleaner:
         else:
             self._running = stat.clean < low
         hurry = stat.clean < low
-        percent = (
-            options.min_reclaimable_percent_low if hurry else options.min_reclaimable_percent
-        )
+        percent = options.min_reclaimable_percent_low if hurry else options.min_reclaimable_percent
         return Pace(
             self._running,
             options.segments_per_clean_low if hurry else options.segments_per_clean,

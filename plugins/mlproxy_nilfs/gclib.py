@@ -74,7 +74,7 @@ class Reclaimed:
 
 def semaphore_file(device: str) -> Path:
     """The file of the semaphore by which cleaners keep apart (`sem_overview(7)`)."""
-    return Path(f"/dev/shm/sem.nilfs-cleaner-{os.stat(device).st_rdev}")  # noqa: S108
+    return Path(f"/dev/shm/sem.nilfs-cleaner-{Path(device).stat().st_rdev}")  # noqa: S108
 
 
 class GcLibrary:

@@ -40,7 +40,7 @@ class Beat:
 
 def lock_path(folder: str, device: str, name: str) -> Path:
     """The lock `name` of a block device, which has one number by whatever name it goes."""
-    number = os.stat(device).st_rdev
+    number = Path(device).stat().st_rdev
     return Path(folder) / f"nilfs-{os.major(number)}-{os.minor(number)}.{name}"
 
 
@@ -62,7 +62,7 @@ def cleanerds(device: str) -> list[int]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue  # it has ended meanwhile
-        if os.path.basename(os.fsdecode(words[0])) == _NAME and any(
+        if Path(os.fsdecode(words[0])).name == _NAME and any(
             word.startswith(b"/") and os.path.realpath(os.fsdecode(word)) == wanted
             for word in words[1:]
         ):

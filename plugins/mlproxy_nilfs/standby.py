@@ -70,9 +70,7 @@ class StandBy:
         NilfsError: `nilfs.lock`, `nilfs.not_mounted`.
     """
 
-    def __init__(
-        self, options: StandByOptions, start: Callable[[int], int] | None = None
-    ) -> None:
+    def __init__(self, options: StandByOptions, start: Callable[[int], int] | None = None) -> None:
         self.options = options
         self._start = start or self._cleanerd
         self._claim = Lease(lock_path(options.lock_dir, options.device, "claim"))
@@ -185,5 +183,3 @@ class StandBy:
                 hint="the system's log says more",
             )
         return int(said[1])
-
-

@@ -235,13 +235,13 @@ class NilfsSubsystem:
             self._proxy.report(arm, self._unit, round(cost * COST_UNIT), self._now())
             self._arms[arm] += done.cleaned
             acting = self._brain.acting if self._brain is not None else None
-            self._acted[(acting or "") if arm == Arm.MODEL else self._options.default] += done.cleaned
+            self._acted[(acting or "") if arm == Arm.MODEL else self._options.default] += (
+                done.cleaned
+            )
         self.period_seconds = min(PERIOD, pace.seconds)
         return True
 
-    def _choose(
-        self, cleaner: Cleaner, stat: SegmentStat, pace: Pace
-    ) -> tuple[Sequence[int], Arm]:
+    def _choose(self, cleaner: Cleaner, stat: SegmentStat, pace: Pace) -> tuple[Sequence[int], Arm]:
         """What to clean, and whose choice that is."""
         self._unit += 1
         now = self._now()

@@ -52,9 +52,7 @@ class Contents:
     logs: int
 
 
-def read_segment(
-    read: Read, begin: int, count: int, written: int, block_bytes: int
-) -> Contents:
+def read_segment(read: Read, begin: int, count: int, written: int, block_bytes: int) -> Contents:
     """Read the summaries of a segment.
 
     What does not look like a log ends it: the rest is of an earlier life of the segment.

@@ -133,9 +133,7 @@ class Tracker:
 
     def _read(self, segment: int, written: int) -> Contents:
         begin, count = self._disk.geometry.span(segment)
-        return read_segment(
-            self._disk.read, begin, count, written, self._disk.geometry.block_bytes
-        )
+        return read_segment(self._disk.read, begin, count, written, self._disk.geometry.block_bytes)
 
     def _take(self, segment: int, contents: Contents) -> Written:
         entries = contents.entries

@@ -33,9 +33,7 @@ __all__ = (
 
 SUINFO: Final = np.dtype([("lastmod", "<u8"), ("nblocks", "<u4"), ("flags", "<u4")])
 """struct nilfs_suinfo: seconds, blocks written, flags."""
-VINFO: Final = np.dtype(
-    [("vblocknr", "<u8"), ("start", "<u8"), ("end", "<u8"), ("blocknr", "<u8")]
-)
+VINFO: Final = np.dtype([("vblocknr", "<u8"), ("start", "<u8"), ("end", "<u8"), ("blocknr", "<u8")])
 """struct nilfs_vinfo: a virtual block, the checkpoints it belongs to, where it is."""
 CPINFO: Final = np.dtype(
     [

@@ -153,9 +153,7 @@ def test_a_model_that_turns_bad_is_out(world: World, start: Start) -> None:
     assert any(e.new == "emergency" for e in changes), [(e.new, e.reason) for e in changes]
 
 
-def test_recommendations_that_must_not_be_followed_are_refused(
-    world: World, start: Start
-) -> None:
+def test_recommendations_that_must_not_be_followed_are_refused(world: World, start: Start) -> None:
     load = Load(world)
     made = start(poison="invalid")
 
@@ -200,9 +198,7 @@ def test_what_a_snapshot_has_is_seen_by_a_closer_look(world: World, start: Start
     assert chosen[-1]
 
 
-def test_youngest_segments_and_those_of_recovery_are_left_alone(
-    world: World, start: Start
-) -> None:
+def test_youngest_segments_and_those_of_recovery_are_left_alone(world: World, start: Start) -> None:
     Load(world)
     made = start(learn=False, protection_seconds=5)
     made.step()

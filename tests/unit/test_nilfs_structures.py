@@ -130,7 +130,7 @@ def test_the_tracker_knows_what_lives(world: World) -> None:
 def test_the_tracker_follows_another_cleaner(world: World) -> None:
     tracker = Tracker(world)
     tracker.follow()
-    victims = [s for s in tracker.pool.used][:3]
+    victims = tracker.pool.used[:3]
     world.reclaim(victims)
     for ino in range(50, 60):
         world.time += 1

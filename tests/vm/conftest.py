@@ -2,4 +2,6 @@
 
 import os
 
-collect_ignore = [] if os.environ.get("MLPROXY_VM") else ["cases", "selftest", "benches", "powerfail"]
+collect_ignore = (
+    [] if os.environ.get("MLPROXY_VM") else ["cases", "selftest", "benches", "powerfail"]
+)

@@ -12,7 +12,6 @@ import argparse
 import random
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from harness import kernels, kmod, stage

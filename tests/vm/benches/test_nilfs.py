@@ -25,7 +25,7 @@ def test_nilfs(result, tmp_path, capfd, monkeypatch):
     def send():
         told = 0.0
         while not over.wait(30):
-            changed = os.stat(document).st_mtime if document.exists() else told
+            changed = document.stat().st_mtime if document.exists() else told
             if changed != told:
                 told = changed
                 result("nilfs", json.loads(document.read_text(encoding="utf-8")))

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from mlproxy_vm.nilfs import DEVICE, Writer, mount, nilfs, umount
@@ -15,8 +14,6 @@ from mlproxy_vm.nilfs import DEVICE, Writer, mount, nilfs, umount
 from mlproxy import SubsystemContext
 from mlproxy.app.client import ControlClient
 from mlproxy.errors import ControlError
-from mlproxy_nilfs.bench_runs import Plan
-from mlproxy_nilfs.bench_runs import run as bench
 from mlproxy_nilfs.lease import Lease, cleanerds, lock_path
 from mlproxy_nilfs.options import NilfsOptions
 from mlproxy_nilfs.subsystem import NilfsSubsystem
@@ -132,9 +129,7 @@ def check_all(folder, writer):
     subprocess.run(["chcp", "ss", DEVICE, str(numbers[-1])], check=True)
     old = folder.parent / "old"
     old.mkdir()
-    subprocess.run(
-        ["mount", "-t", "nilfs2", "-o", f"ro,cp={numbers[-1]}", DEVICE, old], check=True
-    )
+    subprocess.run(["mount", "-t", "nilfs2", "-o", f"ro,cp={numbers[-1]}", DEVICE, old], check=True)
     assert writer.wrong(old) == []
     umount(old)
 
@@ -189,7 +184,7 @@ def test_a_rank_of_segments_that_must_not_be_cleaned_is_refused(disk, tmp_path):
     context = SubsystemContext("nilfs", chosen, 1, str(tmp_path))
     subsystem.start(context)
     try:
-        until(lambda: subsystem._may_clean())
+        until(subsystem._may_clean)
         cleaner, volume = subsystem._cleaner, subsystem._volume
         subsystem._tracker.follow()
         stat, flags = volume.stat(), volume.segments()["flags"].tolist()

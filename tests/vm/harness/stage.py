@@ -15,9 +15,8 @@ from .chroot import chroot
 from .host import OUT, ROOT, once
 from .images import layer
 from .kernels import Kernel
-from .pysite import BENCH_INSIDE
+from .pysite import BENCH_INSIDE, site
 from .pysite import INSIDE as SITE
-from .pysite import site
 from .trees import trixie
 
 _FOLDERS = ("orchestrator", "plugins", "tests", "kmod", "configs")

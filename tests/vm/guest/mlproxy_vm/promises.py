@@ -18,7 +18,8 @@ _HEAD = struct.Struct("<QQQ")
 def block(file: int, place: int, generation: int) -> bytes:
     """The contents of a block of a file, as of a generation.
 
-    >>> len(block(1, 2, 3)), generation_of(1, 2, block(1, 2, 3)), generation_of(1, 3, block(1, 2, 3))
+    >>> data = block(1, 2, 3)
+    >>> len(data), generation_of(1, 2, data), generation_of(1, 3, data)
     (4096, 3, None)
     """
     head = _HEAD.pack(file, place, generation)
