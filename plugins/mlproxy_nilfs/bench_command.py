@@ -34,6 +34,10 @@ _TARGETS: Final = {
         "check of honesty: nilfs_cleanerd over timestamp through our cleaner",
         "near 1",
     ),
+    "poisoned_ratio_timestamp": (
+        "a model that turns bad after 1.8 capacities, over timestamp, worst load measured",
+        "at most 1.03",
+    ),
 }
 _FREE: Final = ("repeats", "seed", "arms", "loads", "device")
 """What may differ between runs that are put together."""

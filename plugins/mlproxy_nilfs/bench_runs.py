@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from mlproxy import SubsystemContext
+from mlproxy.events.types import ModeEvent
 from mlproxy_nilfs.bench_group import Held
 from mlproxy_nilfs.bench_loads import LOADS, age
 from mlproxy_nilfs.lease import cleanerds
@@ -30,7 +31,9 @@ from mlproxy_nilfs.volume import Volume
 __all__ = ("ARMS", "Plan", "run")
 
 Row = dict[str, Any]
-ARMS: Final = ("timestamp", "greedy", "cost-benefit", "mlproxy", "nilfs_cleanerd")
+ARMS: Final = ("timestamp", "greedy", "cost-benefit", "mlproxy", "nilfs_cleanerd", "poisoned")
+"""`poisoned`: mlproxy whose model recommends the worst segments from POISON_AT capacities on."""
+POISON_AT: Final = 1.8
 TICK: Final = 1.0
 MOST_STALLS: Final = 600
 PROTECTION: Final = 2
@@ -76,11 +79,11 @@ class Plan:
     segment_blocks: int = 64
     cold_mib: int = 11
     churn_mib: int = 10
-    warm: float = 2.0
-    measured: float = 1.0
+    warm: float = 3.0
+    measured: float = 1.5
     repeats: int = 5
     seed: int = 1
-    arms: tuple[str, ...] = ARMS
+    arms: tuple[str, ...] = ARMS[:5]
     loads: tuple[str, ...] = ("zipf", "mixed", "sqlite", "rocksdb", "files")
     tick: float = TICK
     runs: float = 0.06
@@ -140,7 +143,8 @@ def _mounted(device: str, folder: Path) -> Iterator[Path]:
 
 
 def _options(device: str, folder: Path, arm: str) -> NilfsOptions:
-    learn = arm == "mlproxy"
+    learn = arm in ("mlproxy", "poisoned")
+    poison = {"poison": "inverted", "poison_at": POISON_AT} if arm == "poisoned" else {}
     return NilfsOptions.model_validate(
         {
             "device": device,
@@ -150,6 +154,7 @@ def _options(device: str, folder: Path, arm: str) -> NilfsOptions:
             "interval_seconds": 1.0,
             "interval_seconds_low": 0.5,
             "lock_dir": str(folder / "lock"),
+            **poison,
         }
     )
 
@@ -253,9 +258,10 @@ def _row(
     # A load waits when cleaning is behind; some of what it wrote is still in memory.
     low = _begins(volume) - volume.geometry.segments // 40
     warm, end = round(plan.warm * capacity), round((plan.warm + plan.measured) * capacity)
-    before = None
+    before = half = None
     stalls = 0
     metrics: dict[str, float] = {}
+    modes: list[str] = []
     words = (sys.executable, "-m", "mlproxy_nilfs.bench_loads", load, str(work), str(seed))
     with Held(*words) as program:
         while meter.user < end:
@@ -270,12 +276,22 @@ def _row(
                     raise RuntimeError(f"{arm}: nothing was cleaned for {stalls * plan.tick} s")
             time.sleep(plan.tick - plan.runs)
             if ours is not None:
-                metrics = dict(ours.step().metrics.get(PROXY, {}))
+                stepped = ours.step()
+                metrics = dict(stepped.metrics.get(PROXY, {}))
+                modes += [
+                    f"{meter.user / capacity:.2f} {event.new} {event.reason}"
+                    for event in stepped.events
+                    if isinstance(event, ModeEvent)
+                ]
             meter.look()
             if before is None and meter.user >= warm:
                 before = meter.counts()
+            if half is None and meter.user >= (warm + end) // 2:
+                half = meter.counts()
     assert before is not None
-    user, copied, dragged, segments = (b - a for a, b in zip(before, meter.counts(), strict=True))
+    assert half is not None
+    counts = meter.counts()
+    user, copied, dragged, segments = (b - a for a, b in zip(before, counts, strict=True))
     row: Row = {
         "arm": arm,
         "load": load,
@@ -286,21 +302,20 @@ def _row(
         "segments_reclaimed": segments,
         "copied_per_segment": copied / max(1, segments),
         "write_amplification": 1 + (copied + dragged) / max(1, user),
+        # What one way saves up another may harvest: the halves tell whether that is over.
+        "copied_per_segment_first_half": _rate(before, half),
+        "copied_per_segment_second_half": _rate(half, counts),
         "logs": meter.logs,
         "missed_segments": meter.missed,
     }
     if ours is not None:
         row |= {k: v for k, v in metrics.items() if "reclaimed" in k or "refused" in k}
-        row |= ours.told()
+        row |= ours.told() | {"modes": modes}
     return row
 
 
-def names(text: str, known: Sequence[str]) -> tuple[str, ...]:
-    """A list of names, checked."""
-    found = tuple(text.split(","))
-    if set(found) - set(known):
-        raise ValueError(f"known are {', '.join(known)}")
-    return found
+def _rate(before: Sequence[int], after: Sequence[int]) -> float:
+    return (after[1] - before[1]) / max(1, after[3] - before[3])
 
 
 assert set(Plan("").loads) <= set(LOADS)

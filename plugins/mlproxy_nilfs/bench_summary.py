@@ -108,4 +108,7 @@ def _numbers(
         found["nilfs_cleanerd_ratio_timestamp"] = float(
             np.exp(np.mean([m["nilfs_cleanerd"] - m["timestamp"] for m in means.values()]))
         )
+    poisoned = [m["poisoned"] - m["timestamp"] for m in means.values() if "poisoned" in m]
+    if poisoned:
+        found["poisoned_ratio_timestamp"] = float(np.exp(max(poisoned)))
     return found

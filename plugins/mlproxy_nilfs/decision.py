@@ -60,7 +60,7 @@ ARBITRATION: Final = ArbitrationPolicy(
     warmup_labels=128,
     # Over about a capacity: segments that one way saves up are another's harvest.
     cost_fading=0.98,
-    min_cost_windows=10,
+    min_cost_windows=6,
     # Keeping a model out is the proxy's business; here it would only flap.
     cost_margin=0.1,
     switch_margin=0.01,
@@ -104,7 +104,7 @@ def proxy_config(seed: int, capacity: int, segments: int) -> ProxyConfig:
         noise_levels=2,
         min_effect=10_000,
         min_count=8,
-        dwell=capacity // 20,
+        dwell=capacity // 50,
         # Blocks, not seconds: who does not learn any more must not choose any more.
         heartbeat_limit=capacity // 2,
         max_expiry=capacity,
