@@ -23,7 +23,7 @@ FEW = 3
 """Reclaims by the model after which the power may go."""
 
 
-def test_nilfs(module, result, tmp_path, capfd):
+def test_nilfs(module, result, tmp_path):
     request = json.loads(Path("/src/request.json").read_text(encoding="utf-8"))
     folder = tmp_path / "mnt"
     folder.mkdir()
@@ -45,8 +45,7 @@ def test_nilfs(module, result, tmp_path, capfd):
     if request["last"]:
         umount(folder)
         return
-    with capfd.disabled():
-        clean(result, tmp_path, promises)
+    clean(result, tmp_path, promises)
 
 
 def clean(result, tmp_path, promises):
@@ -79,7 +78,6 @@ def clean(result, tmp_path, promises):
             if subsystem._proxy.snapshot(subsystem._now()).mode != Mode.TRUSTED:
                 subsystem._proxy.set_mode(Mode.TRUSTED, Reason.OPERATOR, subsystem._now())
         subsystem.step()
-        print(subsystem.told(), subsystem._arms, subsystem._volume.stat(), flush=True)  # noqa: T201
         if subsystem._arms[1] >= FEW:
             result("cleaning", {"segments": subsystem._arms[1]})
     raise failed[0]
