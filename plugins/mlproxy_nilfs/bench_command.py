@@ -92,6 +92,7 @@ def plot(summary: dict[str, Any]) -> str:
 def save(document: dict[str, Any], folder: Path) -> None:
     """Write nilfs.json, nilfs.md, the plot and the raw rows as CSV."""
     plan = document["plan"]
+    repeats = ", ".join(f"{k} {of['repeats']}" for k, of in document["summary"]["loads"].items())
     columns = list(dict.fromkeys(key for row in document["rows"] for key in row))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "nilfs.csv").open("w", encoding="utf-8", newline="") as file:
@@ -114,8 +115,8 @@ def save(document: dict[str, Any], folder: Path) -> None:
             " it changes), what everything else wrote, and segments reclaimed. Thresholds, batch"
             " sizes, intervals and protection are the same for all ways; all but nilfs_cleanerd"
             " go through mlproxy's cleaner. mlproxy begins each run with nothing learned and with"
-            " timestamp as its default. In brackets: 95% intervals, bootstrap over repeats. All"
-            " rows: [nilfs.csv](nilfs.csv)."
+            " timestamp as its default. In brackets: 95% intervals, bootstrap over repeats; repeats"
+            f" in which all ways were measured: {repeats}. All rows: [nilfs.csv](nilfs.csv)."
         ),
         tables=[summary_table(document["summary"]), load_table(document["summary"])],
         plots=[Plot("ratios", plot(document["summary"]), "Ratios per load")],
