@@ -218,9 +218,9 @@ def test_a_rank_of_segments_that_must_not_be_cleaned_is_refused(disk, tmp_path):
         until(told)
         assert sum(cleaner.totals.refused.values()) >= 5 + 6
         assert subsystem._arms[1] == 0
+        # Cleaning goes on until it is all on the disk: what is being written may wait for that.
         writer.over.set()
-        writer.join(120)
-        # Cleaning goes on until it is all on the disk.
+        until(lambda: subsystem.step() and not writer.is_alive())
         with subprocess.Popen(["sync", "-f", disk]) as syncing:
             until(lambda: subsystem.step() and syncing.poll() is not None)
         assert syncing.returncode == 0
@@ -254,9 +254,9 @@ def test_a_snapshot_is_kept_while_all_else_is_cleaned(disk, tmp_path):
             return subsystem._cleaner is not None and subsystem._cleaner.totals.segments > 300
 
         until(cleaned)
+        # Cleaning goes on until it is all on the disk: what is being written may wait for that.
         writer.over.set()
-        writer.join(120)
-        # Cleaning goes on until it is all on the disk.
+        until(lambda: subsystem.step() and not writer.is_alive())
         with subprocess.Popen(["sync", "-f", disk]) as syncing:
             until(lambda: subsystem.step() and syncing.poll() is not None)
         assert syncing.returncode == 0
