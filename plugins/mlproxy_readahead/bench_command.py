@@ -133,6 +133,7 @@ def merged(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
     help="On a mounted file system of it; 100 MB are written there and removed.",
 )
 @click.option("--phase-seconds", default=60.0, show_default=True, help="About, for a phase.")
+@click.option("--pause-seconds", default=0.2, show_default=True, help="Between operations.")
 @click.option("--training", type=click.IntRange(min=0), default=2, show_default=True,
               help="Rounds before those that count.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True,
@@ -163,6 +164,7 @@ def command(
     device: str | None,
     folder: Path | None,
     phase_seconds: float,
+    pause_seconds: float,
     training: int,
     rounds: int,
     repeats: int,
@@ -191,6 +193,7 @@ def command(
             settings_kb=settings,
             request_kb=request_kb,
             phase_seconds=phase_seconds,
+            pause_seconds=pause_seconds,
             training=training,
             rounds=rounds,
             repeats=repeats,

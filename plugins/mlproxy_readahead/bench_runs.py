@@ -38,6 +38,8 @@ class Plan:
         settings_kb: fixed settings, and what the plugin may choose.
         request_kb: price of a request.
         phase_seconds: about how long a phase takes; it is so many operations.
+        pause_seconds: between operations: programs do not keep a machine busy all the
+            time, and on a slow processor the daemon would not get its turn.
         training: rounds of all streams before those that count.
         rounds: that count.
         repeats: of everything, each with a daemon that has learned nothing.
@@ -52,6 +54,7 @@ class Plan:
     settings_kb: Sequence[int]
     request_kb: int = 64
     phase_seconds: float = 60.0
+    pause_seconds: float = 0.2
     training: int = 2
     rounds: int = 2
     repeats: int = 3
@@ -67,12 +70,16 @@ class _Meter:
 
     device: BlockDevice
     files: Files
+    pause: float
 
     def operations(self, stream: str, count: int, seed: str) -> Row:
         rng = random.Random(seed)
         operation = STREAMS[stream]
         before, began = self.device.counters(), time.monotonic()
-        asked = sum(operation(self.files, rng) for _ in range(count))
+        asked = 0
+        for _ in range(count):
+            asked += operation(self.files, rng)
+            time.sleep(self.pause)
         seconds = time.monotonic() - began
         after = self.device.counters()
         return {
@@ -101,7 +108,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> list[Row]:
         ControlError: the daemon does not come up.
     """
     device = BlockDevice(plan.device)
-    meter = _Meter(device, Files(plan.folder))
+    meter = _Meter(device, Files(plan.folder), plan.pause_seconds)
     default = device.read_ahead_kb()
     rows: list[Row] = []
     meter.files.make()
