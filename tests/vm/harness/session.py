@@ -16,6 +16,8 @@ from .kernels import Kernel
 from .qemu import Guest, Machine
 
 _BOOTS = 6
+_OURS = "[mlproxy]"
+"""In a trace: code of the module."""
 _FINE = (0, 1, 2)  # pytest's status: passed, failed, stopped before the end
 
 
@@ -85,17 +87,19 @@ def run(kernel: Kernel, select: str, suite: Suite = ALL) -> Iterator[Case]:
     disks = (guest_root(), kernel.modules, work)
     done = 0
     dead = False
+    tried = ""
     for boot in range(_BOOTS):
         machine = Machine(
             kernel.image, kernel.initramfs, disks, kernel.memory_mib, f"VMTEST_FIRST={done}"
         )
         with Guest(machine, out / f"boot-{boot}") as guest:
-            one = _Boot(kernel, guest, suite.silence * kernel.slow, dead)
+            one = _Boot(kernel, guest, suite.silence * kernel.slow, dead, tried)
             yield from one.cases()
         done += one.ended
         if one.complete or not (one.planned[done:] or one.early):
             return
         dead = dead or one.early
+        tried = one.again_for or tried
     yield from (
         Case(kernel.name, name, "failed", f"not run: the guest had to boot {_BOOTS} times")
         for name in one.planned[done:]
@@ -137,22 +141,27 @@ class _Boot:
         silence: seconds that it may say nothing, beside a case's own limit.
         last_try: an earlier boot died before anything of this project ran. An emulated
             processor does that now and then while the kernel patches its own code.
+        tried: a case in which a guest died before, with nothing of the module in the
+            trace, if any: for the same reason it is run once more.
         planned: all cases, as pytest found them.
         ended: how many of them this boot saw the end of.
         complete: nothing is left to do.
         again: it ended itself, to be followed by another.
         early: it died before anything of this project ran, and is forgiven.
+        again_for: the case in which it died and which must be run once more.
     """
 
     kernel: Kernel
     guest: Guest
     silence: float
     last_try: bool = False
+    tried: str = ""
     planned: list[str] = field(default_factory=list)
     ended: int = 0
     complete: bool = False
     again: bool = False
     early: bool = False
+    again_for: str = ""
 
     def cases(self) -> Iterator[Case]:
         began = time.monotonic()
@@ -160,6 +169,7 @@ class _Boot:
         running: str | None = None
         limit: list[float] = [self.silence]
         died = "the guest ended without a word"
+        crashed = True
         try:
             for event in self.guest.events(limit):
                 match event["event"]:
@@ -184,14 +194,25 @@ class _Boot:
                             died = f"pytest ended with status {event['status']}"
                             running = "pytest"
         except HarnessError as error:
-            died = str(error)
+            died, crashed = str(error), False
         if not booted and not self.last_try:
             self.early = True
             say(f"  died before any case ran, booted again: {died}; {self.guest.console}")
         elif running is not None or not (self.complete or self.again):
-            self.ended += running in self.planned
             text = f"{self.guest.console_tail()}\n(console: {self.guest.console})"
+            if crashed and running in self.planned and self._forgives(running, text):
+                return
+            self.ended += running in self.planned
             yield Case(self.kernel.name, running or "boot", "failed", died, text=text)
+
+    def _forgives(self, running: str, text: str) -> bool:
+        """Whether a case is run again in which the guest died; says so."""
+        if self.complete or self.tried or _OURS in text:
+            return False
+        self.again_for = running
+        said = "\n".join(f"    | {line}" for line in text.splitlines())
+        say(f"  {self.kernel.name} died in {running}, which is run again:\n{said}")
+        return True
 
 
 def _case(kernel: Kernel, event: dict[str, Any]) -> Case:

@@ -15,8 +15,8 @@ PLAN = ["a", "b", "c"]
 class FakeGuest:
     console = Path("console.log")
 
-    def __init__(self, events: list[dict], error: str = "") -> None:
-        self._events, self._error = events, error
+    def __init__(self, events: list[dict], error: str = "", crash: str = "") -> None:
+        self._events, self._error, self._crash = events, error, crash
         self.limits: list[float] = []
 
     def events(self, silence: list[float]) -> Iterator[dict]:
@@ -27,7 +27,7 @@ class FakeGuest:
             raise HarnessError(self._error)
 
     def console_tail(self) -> str:
-        return "Kernel panic"
+        return f"Kernel panic {self._crash}"
 
 
 def plan(*cases: str) -> dict:
@@ -48,10 +48,15 @@ def done(status: int = 0) -> dict:
 
 
 def boot(
-    events: list[dict], error: str = "", *, last_try: bool = False
+    events: list[dict],
+    error: str = "",
+    *,
+    last_try: bool = False,
+    tried: str = "",
+    crash: str = "mlp_submit+0x1c/0x80 [mlproxy]",
 ) -> tuple[session._Boot, list[Case], FakeGuest]:
-    guest = FakeGuest([{"event": "boot"}, *events] if events else [], error)
-    one = session._Boot(KERNEL, guest, 180, last_try)
+    guest = FakeGuest([{"event": "boot"}, *events] if events else [], error, crash)
+    one = session._Boot(KERNEL, guest, 180, last_try, tried)
     return one, list(one.cases()), guest
 
 
@@ -72,6 +77,16 @@ def test_a_crash_fails_the_case_that_ran_and_leaves_the_rest_to_the_next_boot():
     assert "Kernel panic" in cases[1].text
     assert not one.complete
     assert one.planned[one.ended :] == ["c"]
+
+
+def test_a_crash_elsewhere_is_forgiven_once():
+    events = [plan(*PLAN), begin("a"), end("a"), begin("b")]
+    one, cases, _ = boot(events, crash="ktime_get+0x1c/0x80")
+    assert [c.name for c in cases] == ["a"]
+    assert (one.again_for, one.planned[one.ended :]) == ("b", ["b", "c"])
+    one, cases, _ = boot([plan(*PLAN), begin("b")], tried="b", crash="ktime_get+0x1c/0x80")
+    assert [(c.name, c.outcome) for c in cases] == [("b", "failed")]
+    assert one.again_for == ""
 
 
 def test_a_guest_that_hangs_is_a_failure_of_the_case_that_ran():
