@@ -110,8 +110,8 @@ def proxy_config(seed: int, settings: int, epoch_seconds: float) -> ProxyConfig:
     """The proxy's safety numbers.
 
     A wrong setting lasts an epoch and leaves nothing behind, so the trial may be
-    larger and quicker than where a mistake stays: a quarter of the epochs from the
-    start, and few that the model must not have at the end.
+    larger and quicker than where a mistake stays: two in five epochs from the start,
+    for pairs need both arms, and few that the model must not have at the end.
     """
     return ProxyConfig(
         PROXY,
@@ -119,7 +119,7 @@ def proxy_config(seed: int, settings: int, epoch_seconds: float) -> ProxyConfig:
         trial=Trial.SWITCHBACK,
         seed=seed,
         max=settings - 1,
-        share_learning=250_000,
+        share_learning=400_000,
         share_trusted=980_000,
         epoch=round(epoch_seconds * SECOND),
         epoch_settle=200_000,
