@@ -120,7 +120,7 @@ def proxy_config(seed: int, settings: int, epoch_seconds: float) -> ProxyConfig:
         seed=seed,
         max=settings - 1,
         share_learning=400_000,
-        share_trusted=980_000,
+        share_trusted=990_000,
         epoch=round(epoch_seconds * SECOND),
         epoch_settle=200_000,
         # Epochs forget: noise does not hang together over many of them.

@@ -143,6 +143,9 @@ def recipes() -> Sequence[CandidateRecipe]:
 POLICY = ArbitrationPolicy(
     warmup_labels=24,
     fading=0.98,
+    # Which setting is the cheapest does not depend on some per cent of a prediction, and
+    # what a table has seen of it is sure.
+    switch_margin=0.25,
     dwell_labels=48,
     decide_every=4,
     understudy_labels=240,
