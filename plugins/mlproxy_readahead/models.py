@@ -143,8 +143,9 @@ def recipes() -> Sequence[CandidateRecipe]:
 POLICY = ArbitrationPolicy(
     warmup_labels=24,
     fading=0.98,
-    # Which setting is the cheapest does not depend on some per cent of a prediction, and
+    # Which setting is the cheapest does not depend on a twentieth of the least cost, and
     # what a table has seen of it is sure.
+    resolution=0.05,
     switch_margin=0.25,
     dwell_labels=48,
     decide_every=4,

@@ -74,6 +74,19 @@ def test_a6_ties_go_to_the_cheaper_then_to_the_first() -> None:
     assert pick(standing("z", order=0), standing("a", order=1)) == "z"
 
 
+def test_losses_closer_than_the_resolution_are_equal() -> None:
+    policy = dataclasses.replace(POLICY, resolution=0.05)
+    pair = (standing("a", loss=0.04, size=40), standing("b", loss=0.01, size=40))
+    assert choose(pair, "a", 5000, None, POLICY).champion == "b"
+    assert choose(pair, "a", 5000, None, policy).champion == "a"
+    assert choose(pair, "a", 5000, None, policy, privileged=False).champion == "a"
+    worse = (standing("a", loss=0.08), standing("b", loss=0.01))
+    assert choose(worse, "a", 5000, None, policy).champion == "b"
+    # Measured costs are told apart as before.
+    cheap = (standing("a", cost=0.04), standing("b", cost=0.01))
+    assert choose(cheap, "a", 5000, 1.0, policy).champion == "b"
+
+
 def test_a7_after_a_drift_neither_dwell_nor_margin_protect_the_champion() -> None:
     pair = (standing("a", loss=1.0), standing("b", loss=0.98))
     assert pick(*pair, champion="a", held=1) == "a"

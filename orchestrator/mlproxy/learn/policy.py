@@ -24,6 +24,8 @@ class ArbitrationPolicy:
         cost_margin: a candidate may cost up to (1 + this) times the default (A2).
         switch_margin: a challenger must be better by this fraction (A5).
         tie_margin: closer than this fraction counts as equal (A6).
+        resolution: losses, in units of the label, closer than this are equal (A5, A6):
+            among errors that are all small, a fraction means nothing.
         dwell_labels: a champion is left alone for so many labels (A5).
         decide_every: labels between two decisions.
         drift_delta: confidence of ADWIN on the prediction error (A7).
@@ -45,6 +47,7 @@ class ArbitrationPolicy:
     cost_margin: float = 0.0
     switch_margin: float = 0.02
     tie_margin: float = 0.005
+    resolution: float = 0.0
     dwell_labels: int = 1000
     decide_every: int = 256
     drift_delta: float = 0.002
@@ -117,12 +120,13 @@ def _key(standing: Standing) -> tuple[int, float]:
     return (1, standing.loss if standing.loss is not None else float("inf"))
 
 
-def _better(one: Standing, other: Standing, margin: float) -> bool:
-    """Whether `one` beats `other` by more than the relative margin."""
+def _better(one: Standing, other: Standing, margin: float, resolution: float) -> bool:
+    """Whether `one` beats `other` by more than the relative margin, and visibly."""
     (rank_one, value_one), (rank_other, value_other) = _key(one), _key(other)
     if rank_one != rank_other:
         return rank_one < rank_other
-    return value_other - value_one > margin * abs(value_other)
+    least = resolution if rank_one else 0.0
+    return value_other - value_one > max(least, margin * abs(value_other))
 
 
 def choose(
@@ -149,7 +153,7 @@ def choose(
         return Verdict(None, "nobody is eligible")
     lead = min(able, key=lambda s: (*_key(s), s.size, s.order))
     # A6: among those as good as the leader, the cheapest to evaluate, then the first.
-    equals = [s for s in able if not _better(lead, s, policy.tie_margin)]
+    equals = [s for s in able if not _better(lead, s, policy.tie_margin, policy.resolution)]
     best = min(equals, key=lambda s: (s.size, s.order))
     holder = next((s for s in able if s.name == champion), None)
     if holder is None:
@@ -158,15 +162,15 @@ def choose(
     if best.name == holder.name:
         return Verdict(holder.name, "still best")
     if not privileged:
-        if _better(best, holder, 0.0):
+        if _better(best, holder, 0.0, policy.resolution):
             return Verdict(best.name, "better since the champion drifted")
         return Verdict(holder.name, "still best")
     if held_labels < policy.dwell_labels:
         return Verdict(holder.name, "dwell")
-    if not _better(best, holder, policy.switch_margin):
+    if not _better(best, holder, policy.switch_margin, policy.resolution):
         # The cheapest equal may fall short of the margin where the leader does not.
         best = lead
-        if not _better(best, holder, policy.switch_margin):
+        if not _better(best, holder, policy.switch_margin, policy.resolution):
             return Verdict(holder.name, "margin")
     why = "lower measured cost" if best.cost is not None else "lower prediction loss"
     return Verdict(best.name, why)

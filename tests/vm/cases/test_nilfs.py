@@ -203,7 +203,7 @@ def test_a_rank_of_segments_that_must_not_be_cleaned_is_refused(disk, tmp_path):
             assert cleaner.totals.refused[why]
         # What the library would do of them without that check.
         before = stat.dirty
-        done = cleaner.clean([current, free, pinned[0]], stat, cleaner.pace(stat))
+        done = cleaner.clean([current, free], stat, cleaner.pace(stat))
         assert done.cleaned == 0
         assert volume.stat().dirty == before
         # A model that says such things all the time: the default cleans, and it is an emergency.
