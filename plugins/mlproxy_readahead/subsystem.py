@@ -92,9 +92,6 @@ class ReadaheadSubsystem:
         self._default_kb = default
         self._meter = DemandMeter()
         self._recent: deque[Demand] = deque([Demand()], maxlen=40)
-        # Epoch, and what was known before it: the one that comes, and the present one.
-        self._decided: tuple[int, Context | None] = (-1, None)
-        self._before: tuple[int, Context | None] = (-1, None)
         self._window: Window | None = None
         self._closed = -1  # epoch whose window is over
         self._stepped = self._clock()
@@ -164,7 +161,6 @@ class ReadaheadSubsystem:
             if passed >= self._settle and epoch != self._closed:
                 self._window = Window(
                     epoch,
-                    self._known_before(epoch),
                     self._device.counters(),
                     self._proxy.knob_status(),
                     self._device.read_ahead_kb(),
@@ -175,14 +171,11 @@ class ReadaheadSubsystem:
             if outcome is not None and outcome.demand.asked_bytes >= LEAST_BYTES:
                 self._learn(outcome, epoch)
 
-    def _known_before(self, epoch: int) -> Context | None:
-        """The context on which an epoch was decided."""
-        return self._before[1] if self._before[0] == epoch else None
-
     def _learn(self, outcome: Outcome, epoch: int) -> None:
         cost = cost_of(outcome.spent, outcome.demand, self._request_bytes)
         now = self._clock()
-        usual = self._usual.cost(context_of(outcome.demand))
+        context = context_of(outcome.demand)
+        usual = self._usual.cost(context)
         if usual:
             # Compared is what a window costs over what the default costs in such a
             # context: else a trial would see the programs' phases, not the arms. No
@@ -190,24 +183,18 @@ class ReadaheadSubsystem:
             relative = max(cost / usual, BEST_WINDOW)
             self._proxy.report(outcome.arm, epoch, round(relative * COST_UNIT), now)
         if outcome.setting_kb == self._default_kb:
-            self._usual.add(context_of(outcome.demand), cost)
-        if outcome.context is None:
-            return
-        # Learned is what followed on what was known: that is what must be predicted.
-        self._chooser.learn(outcome.context, outcome.setting_kb, cost)
-        self._labels += self._learner.observe(
-            _record(outcome.context, outcome.setting_kb, cost, now)
-        )
+            self._usual.add(context, cost)
+        # The context is what the window turned out to be, not what was known before it: when
+        # the work changes, whichever setting was in force would be blamed for the change.
+        self._chooser.learn(context, outcome.setting_kb, cost)
+        self._labels += self._learner.observe(_record(context, outcome.setting_kb, cost, now))
         self._report = self._learner.report()
 
     def _recommend(self, now: int) -> None:
         context = self._context()
-        following = now // self._epoch + 1
-        if self._decided[0] != following:
-            self._before = self._decided
-        self._decided = (following, context)
         if context is None:
             return
+        following = now // self._epoch + 1
         choice = self._chooser.choose(context, following)
         if choice == self._sent[0] and now - self._sent[1] < self._epoch:
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlproxy.proxy import Arm, KnobStatus
-from mlproxy_readahead.decision import Context
 from mlproxy_readahead.demand import Demand
 from mlproxy_readahead.device import Counters
 
@@ -17,14 +16,12 @@ class Outcome:
     """What a window came to.
 
     Attributes:
-        context: what was known when its epoch was decided.
         arm: who had set what was in force.
         setting_kb: what was in force.
         spent: what the device did.
         demand: what programs asked for.
     """
 
-    context: Context | None
     arm: Arm
     setting_kb: int
     spent: Counters
@@ -36,7 +33,6 @@ class Window:
 
     Args:
         epoch: its number.
-        context: what was known when it was decided; None: nothing.
         counters: of the device now.
         status: of the knob now.
         setting_kb: what is in force now.
@@ -45,14 +41,12 @@ class Window:
     def __init__(
         self,
         epoch: int,
-        context: Context | None,
         counters: Counters,
         status: KnobStatus,
         setting_kb: int,
     ) -> None:
         self.epoch = epoch
         self.demand = Demand()
-        self._context = context
         self._counters = counters
         self._status = status
         self._setting_kb = setting_kb
@@ -63,7 +57,6 @@ class Window:
         if (status.writes, status.restores) != (before.writes, before.restores):
             return None
         return Outcome(
-            self._context,
             Arm.MODEL if status.applied else Arm.DEFAULT,
             self._setting_kb,
             Counters(

@@ -255,16 +255,16 @@ def status(writes: int = 0, *, applied: bool = False) -> KnobStatus:
 
 
 def test_a_window_with_a_change_inside_is_nobodys() -> None:
-    window = Window(3, (1, 2, 3), Counters(10, 1000), status(1, applied=True), 64)
+    window = Window(3, Counters(10, 1000), status(1, applied=True), 64)
     window.demand += Demand(1, 0, 2, 1, 0.0)
     outcome = window.close(Counters(15, 6000), status(1, applied=True))
 
     assert outcome is not None
     assert (outcome.arm, outcome.setting_kb, outcome.spent) == (Arm.MODEL, 64, Counters(5, 5000))
     assert window.close(Counters(15, 6000), status(2, applied=True)) is None
-    idle = Window(3, None, Counters(0, 0), status(), 128).close(Counters(0, 0), status())
+    idle = Window(3, Counters(0, 0), status(), 128).close(Counters(0, 0), status())
     assert idle is not None
-    assert (idle.arm, idle.context) == (Arm.DEFAULT, None)
+    assert idle.arm is Arm.DEFAULT
 
 
 # -- choosing -----------------------------------------------------------------------
