@@ -16,7 +16,9 @@ TRIES = 2
 HOPELESS = 1.3
 """So many times the best cost on the way there; beyond such a setting lies nothing better."""
 NEIGHBOUR = 1 / 48
-"""Share of the epochs that try a neighbour of the best setting, for times change."""
+"""Share of the epochs that try a neighbour of the best setting, for times change ..."""
+KNOWN = 8
+"""... and four times as many until a neighbour is known by so many windows: two may deceive."""
 
 
 class Chooser:
@@ -51,9 +53,10 @@ class Chooser:
             return untried
         best = self._cheapest(context)
         rng = random.Random(self._seed ^ epoch)
-        if rng.random() < NEIGHBOUR:
-            return min(max(best + rng.choice((-1, 1)), 0), len(self._settings) - 1)
-        return best
+        neighbour = min(max(best + rng.choice((-1, 1)), 0), len(self._settings) - 1)
+        count = self._table.count(self._table.cell(*context), self._settings[neighbour])
+        share = NEIGHBOUR if count >= KNOWN else 4 * NEIGHBOUR
+        return neighbour if rng.random() < share else best
 
     def _untried(self, context: Context) -> int | None:
         cell = self._table.cell(*context)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from river import stats
-
 from mlproxy.errors import ProgramError
 from mlproxy.learn import (
     ArbitrationPolicy,
@@ -36,7 +34,7 @@ class CellTable:
     """
 
     def __init__(self) -> None:
-        self._costs: dict[tuple[Cell, int], Any] = {}
+        self._costs: dict[tuple[Cell, int], float] = {}
         self._counts: dict[tuple[Cell, int], int] = {}
 
     @staticmethod
@@ -45,17 +43,15 @@ class CellTable:
         return (depth + 16) // 32, (call + 16) // 32, min(2, mapped * 3 // 100)
 
     def add(self, cell: Cell, setting: int, cost: float) -> None:
-        """Take note of a window's cost."""
+        """Take note of a window's cost: the mean of the first ten, fading from then on."""
         key = (cell, setting)
-        if key not in self._costs:
-            self._costs[key] = stats.EWMean(FADING)
-        self._costs[key].update(cost)
-        self._counts[key] = self._counts.get(key, 0) + 1
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        mean = self._costs.get(key, cost)
+        self._costs[key] = mean + (cost - mean) * max(FADING, 1 / count)
 
     def cost(self, cell: Cell, setting: int) -> float | None:
         """Faded mean of the costs, or None."""
-        found = self._costs.get((cell, setting))
-        return None if found is None else float(found.get())
+        return self._costs.get((cell, setting))
 
     def count(self, cell: Cell, setting: int) -> int:
         """How many windows."""
