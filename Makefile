@@ -59,7 +59,8 @@ fuzz: setup
 
 vmtest: setup
 	$(BIN)/python tests/vm/run.py $(foreach k,$(KERNEL),--kernel $(k)) \
-		$(if $(CASE),--case "$(CASE)") $(if $(RESULTS),--results "$(RESULTS)")
+		$(if $(CASE),--case "$(CASE)") $(if $(WITHOUT),--without "$(WITHOUT)") \
+		$(if $(RESULTS),--results "$(RESULTS)")
 
 powerfail: setup
 	$(BIN)/python tests/vm/powerfail.py $(FS) $(foreach k,$(firstword $(KERNEL)),--kernel $(k)) \

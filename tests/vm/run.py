@@ -9,6 +9,7 @@ when a case failed, 2 when the harness did. docs/how-to/test-in-the-vm.md explai
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -44,8 +45,9 @@ def main() -> int:
             stage.sources()
         if options.selftest:
             return run.selftest(names[0])
+        suite = dataclasses.replace(session.ALL, without=options.without)
         for name in names:
-            run.kernel(name, options.case)
+            run.kernel(name, options.case, suite)
         if options.results is not None:
             run.write(options.results)
     except HarnessError as error:
@@ -66,6 +68,7 @@ def _options() -> argparse.Namespace:
         help=f"may be repeated; default: {' '.join(DEFAULT)}",
     )
     parser.add_argument("--case", default="", help="as pytest's -k")
+    parser.add_argument("--without", default="", help="cases to be left out, as pytest's -k")
     parser.add_argument("--results", type=Path, help="write kernel.json and kernel.md there")
     parser.add_argument(
         "--selftest", action="store_true", help="whether crash, hang and the like are noticed"
@@ -74,8 +77,8 @@ def _options() -> argparse.Namespace:
         "--packages", action="store_true", help="print the Debian packages that are missing here"
     )
     options = parser.parse_args()
-    if options.case and options.results:
-        parser.error("--results is for a full run, without --case")
+    if (options.case or options.without) and options.results:
+        parser.error("--results is for a full run, without --case and --without")
     return options
 
 

@@ -30,12 +30,20 @@ class Suite:
         checks: whether the module's build is checked too.
         timeout: seconds per case on a plain kernel under emulation.
         silence: seconds that a guest may add to that, or take to boot.
+        without: pytest's `-k` of what is left out.
     """
 
     paths: tuple[str, ...]
     checks: bool = True
     timeout: float = 300
     silence: float = 180
+    without: str = ""
+
+    def select(self, wanted: str) -> str:
+        """Pytest's `-k` for what is wanted of it."""
+        parts = [f"({wanted})"] if wanted else []
+        parts += [f"not ({self.without})"] if self.without else []
+        return " and ".join(parts)
 
 
 def contracts() -> list[str]:
@@ -78,7 +86,7 @@ def run(kernel: Kernel, select: str, suite: Suite = ALL) -> Iterator[Case]:
         yield from _checks(kernel, out)
     request = {
         "release": kernel.release,
-        "select": select,
+        "select": suite.select(select),
         "timeout": round(suite.timeout * kernel.slow),
         "slow": kernel.slow,
         "paths": suite.paths,

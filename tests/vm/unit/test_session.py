@@ -127,3 +127,11 @@ def test_contract_tests_are_those_that_use_the_transport():
     found = session.contracts()
     assert "tests/contract/test_proxy_contract.py" in found
     assert "tests/contract/test_learn_candidates.py" not in found
+
+
+def test_what_is_left_out_is_left_out_of_what_is_wanted() -> None:
+    without = session.Suite((), without="test_a or test_b")
+    assert session.ALL.select("") == ""
+    assert session.ALL.select("x or y") == "(x or y)"
+    assert without.select("") == "not (test_a or test_b)"
+    assert without.select("x or y") == "(x or y) and not (test_a or test_b)"
