@@ -85,7 +85,8 @@ def save(document: dict[str, Any], folder: Path) -> None:
             " each for a phase of about a minute (so many operations as take"
             f" {plan['phase_seconds']:g} s with the default): files read from end to end in"
             " pieces of 16 KiB, random pages of mapped files, and both mixed. Every operation"
-            " opens a file and drops it from the page cache. Counted are read requests and bytes"
+            f" opens a file and drops it from the page cache; {plan['pause_seconds']:g} s later the"
+            " next one begins. Counted are read requests and bytes"
             " that the device read per byte that the programs asked for; times are not. The cost"
             f" is bytes read plus {plan['request_kb']} KiB per request, per byte asked. A real"
             f" daemon steers through the {plan['guard']}'s guard; in each of"
@@ -134,7 +135,7 @@ def merged(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
 )
 @click.option("--phase-seconds", default=60.0, show_default=True, help="About, for a phase.")
 @click.option("--pause-seconds", default=0.2, show_default=True, help="Between operations.")
-@click.option("--training", type=click.IntRange(min=0), default=2, show_default=True,
+@click.option("--training", type=click.IntRange(min=0), default=3, show_default=True,
               help="Rounds before those that count.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True,
               help="Rounds that count.")  # fmt: skip

@@ -55,7 +55,7 @@ class Plan:
     request_kb: int = 64
     phase_seconds: float = 60.0
     pause_seconds: float = 0.2
-    training: int = 2
+    training: int = 3
     rounds: int = 2
     repeats: int = 3
     fixed_share: float = 0.06
