@@ -99,7 +99,8 @@ def save(document: dict[str, Any], folder: Path) -> None:
         tables=[summary_table(document["summary"]), stream_table(document["summary"])],
         plots=[],
         provenance=this_machine(
-            "mlproxy bench readahead --results docs/results", f"{datetime.now(UTC):%Y-%m-%d}"
+            "mlproxy bench readahead --rows rows.json --results docs/results",
+            f"{datetime.now(UTC):%Y-%m-%d}",
         ),
     )
 
