@@ -98,7 +98,8 @@ def test_ratios() -> None:
 def test_the_page_is_made_from_rows(tmp_path: Path) -> None:
     document = {
         "bench": "readahead", "kernel": "6.12.1", "device": "nullb0", "rows": rows(),
-        "plan": {"request_kb": 64, "phase_seconds": 60.0, "pause_seconds": 0.2, "guard": "kernel", "repeats": 1,
+        "plan": {"request_kb": 64, "phase_seconds": 60.0, "pause_seconds": 0.2,
+                 "guard": "kernel", "repeats": 1,
                  "training": 1, "rounds": 2, "fixed_share": 0.15, "seed": 1},
     }  # fmt: skip
     file = tmp_path / "rows.json"
