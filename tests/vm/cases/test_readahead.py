@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from mlproxy_vm.blockdev import null_blk, remove_null_blk
+from mlproxy_vm.daemon import Daemon
+from mlproxy_vm.memory import STORM
+from mlproxy_vm.memory import storm as pressure
 
-from mlproxy.app.client import ControlClient
-from mlproxy.errors import ControlError
 from mlproxy_readahead.bench_streams import STREAMS, Files
 
 # The tracepoints that tell what was asked for came with Linux 6.12.
 pytestmark = pytest.mark.requires_kernel(6, 12)
 DEVICE = "nullb0"
 KNOB = Path(f"/sys/block/{DEVICE}/queue/read_ahead_kb")
-STORM = Path("/sys/fs/cgroup/storm")
-# The model acts in nearly all epochs from the start, so that there is something to restore.
-EAGER = [f"proxy.readahead.share_{mode}=900000" for mode in ("learning", "collaboration")]
+SETTINGS = [
+    f'subsystem.readahead.device="{DEVICE}"',
+    # The model acts in nearly all epochs from the start, so that there is something to restore.
+    *(f"proxy.readahead.share_{mode}=900000" for mode in ("learning", "collaboration", "trusted")),
+]
 
 
 def until(condition, seconds=280.0):
@@ -66,58 +65,13 @@ class Load(threading.Thread):
                 STREAMS["sequential"](self.files, rng)
 
 
-class Daemon:
-    """`mlproxy run` with nothing but this plugin."""
-
-    def __init__(self, folder, *options, guard):
-        self.socket = str(folder / "control.sock")
-        self.log = folder / "daemon.log"
-        settings = [
-            *("feed.enabled=false", 'plugins.allow=["readahead"]', f"daemon.guard={guard}"),
-            *("daemon.import_seconds=300.0", "daemon.start_seconds=300.0"),
-            *("daemon.step_seconds=60.0", f"daemon.state_dir={folder}/state"),
-            *(f"daemon.socket={self.socket}", "daemon.log_format=json"),
-            *("subsystem.readahead.enabled=true", f'subsystem.readahead.device="{DEVICE}"'),
-            "proxy.readahead.share_trusted=900000",
-            *EAGER,
-            *options,
-        ]
-        arguments = [part for option in settings for part in ("-o", option)]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlproxy", "run", *arguments],
-                stderr=log,
-                env=os.environ | {"MLPROXY_PLUGINS": "readahead"},
-            )
-
-    def call(self, verb, **arguments):
-        with ControlClient(self.socket, timeout=60) as client:
-            return client.call(verb, **arguments)
-
-    @property
-    def subsystem(self):
-        nothing = {"proxies": {}, "failure": None}
-        try:
-            return self.call("status")["subsystems"].get("readahead", nothing)
-        except ControlError:
-            return nothing
-
-    @property
-    def proxy(self):
-        return self.subsystem["proxies"].get("readahead", {"mode": "", "reason": ""})
-
-    def events(self, what):
-        lines = (json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{")
-        return [line for line in lines if line.get("event") == what]
-
-
 @pytest.fixture
 def run(module, files, tmp_path):
     """`run(*options)`: a daemon over a program that reads, once the model has written."""
     daemons, load = [], Load(files)
 
     def start(*options, acts=True, guard="kernel"):
-        daemon = Daemon(tmp_path, *options, guard=guard)
+        daemon = Daemon(tmp_path, "readahead", [*SETTINGS, *options], guard=guard)
         daemons.append(daemon)
         until(lambda: daemon.proxy["mode"] or daemon.process.poll() is not None)
         if not load.is_alive():
@@ -218,26 +172,8 @@ def test_a_value_of_the_administrator_is_left_alone(run, guard):
 @pytest.fixture
 def storm():
     """`storm()`: programs in a control group stall for memory."""
-    (STORM.parent / "cgroup.subtree_control").write_text("+memory")
-    STORM.mkdir()
-    (STORM / "memory.high").write_text(str(8 << 20))
-    raging = []
-
-    def rage():
-        code = (
-            f"open('{STORM}/cgroup.procs', 'w').write('0')\n"
-            "while True:\n    b = bytearray(48 << 20)\n"
-            "    for at in range(0, len(b), 4096): b[at] = 1\n"
-        )
-        raging.append(subprocess.Popen([sys.executable, "-c", code]))
-        return raging[0]
-
-    yield rage
-    for process in raging:
-        process.kill()
-        process.wait()
-    until(lambda: "populated 0" in (STORM / "cgroup.events").read_text())
-    STORM.rmdir()
+    with pressure() as rage:
+        yield rage
 
 
 def test_under_pressure_the_default_acts(run, storm):
