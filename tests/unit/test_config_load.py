@@ -271,7 +271,7 @@ def test_valid_samples(path: Path, registry: Registry) -> None:
 
 def bundled(path: Path) -> bool:
     """Samples of a bundled plugin need that plugin, not the one of these tests."""
-    return path.stem.split("-")[0] in {"lfs", "nilfs", "readahead"}
+    return path.stem.split("-")[0] in {"damon", "lfs", "nilfs", "readahead"}
 
 
 @pytest.mark.parametrize("path", INVALID, ids=lambda p: p.stem)
