@@ -15,11 +15,13 @@ from pathlib import Path
 
 from harness import kernels, kmod, stage
 from harness.host import OUT, HarnessError, missing, phase, say
-from harness.images import guest_root
+from harness.images import guest_root, packages_layer
 from harness.pysite import bench_site
 from harness.qemu import Guest, Machine
 
 HOURS = 6.0
+PACKAGES = {"damon": ("redis-server", "memcached")}
+"""What a bench needs beside the guests' tree: a disk of their files, mounted by the bench."""
 
 
 def main() -> int:
@@ -68,7 +70,9 @@ def run(
         "arguments": arguments,
     }
     work = stage.work_layer(kernel, modules, request, out, bench_site())
-    disks = (guest_root(), kernel.modules, work)
+    disks = [guest_root(), kernel.modules, work]
+    if name in PACKAGES:
+        disks.append(packages_layer(PACKAGES[name]))
     machine = Machine(kernel.image, kernel.initramfs, disks, kernel.memory_mib, icount=icount)
     status = 1
     with phase(f"bench {name} on {kernel.release}"), Guest(machine, out / "boot") as guest:

@@ -8,7 +8,7 @@ from .chroot import chroot
 from .host import key_of, once
 from .pysite import INSIDE as SITE
 from .pysite import site
-from .trees import trixie
+from .trees import extracted, trixie
 
 # A file in the image costs time on every make, and guests neither compile nor install.
 _UNUSED = """
@@ -59,6 +59,27 @@ def guest_root() -> Path:
 
     key = key_of(tree.parent.name, python.parent.name, _UNUSED, MAKE)
     return once(f"root-{key}", make) / "root.ext4"
+
+
+# What the root has already stays as it is there: libraries and programs of one build.
+_ADDED = """
+cd /image/added
+find . \\( -type f -o -type l \\) -path './usr/*' | while read -r file; do
+  [ -e "/$file" ] || cp -a --parents "$file" /layer/
+done
+cd /
+"""
+
+
+def packages_layer(packages: tuple[str, ...]) -> Path:
+    """The image, over the root's, of more Debian packages; they are not configured."""
+    tree, added = trixie(), extracted(packages)
+
+    def make(folder: Path) -> None:
+        layer(tree, _ADDED, folder, "added", {"/image/added": added})
+
+    key = key_of(tree.parent.name, added.parent.name, _ADDED, MAKE)
+    return once(f"packages-{key}", make) / "added.ext4"
 
 
 def layer(tree: Path, script: str, out: Path, label: str, binds: dict[str, Path]) -> Path:

@@ -49,6 +49,27 @@ def bookworm() -> Path:
     return _tree("bookworm", _BOOKWORM, customize=(_TRIM,))
 
 
+def extracted(packages: tuple[str, ...]) -> Path:
+    """Files of more packages of trixie and of what they need, unpacked and not set up."""
+
+    def make(folder: Path) -> None:
+        run(
+            [
+                *("mmdebstrap", "--mode=root", "--variant=extract", "--format=directory"),
+                "--aptopt=APT::Install-Recommends false",
+                f"--customize-hook={_TRIM}",
+                f"--include={','.join(packages)}",
+                *keyring(),
+                *("trixie", folder / "root"),
+                *mirrors("trixie"),
+            ],
+            log=folder / "mmdebstrap.log",
+            what=f"unpacking {', '.join(packages)}",
+        )
+
+    return once(f"extracted-{key_of(_TRIM, *packages)}", make) / "root"
+
+
 def kernel_version(tree: Path, prefix: str) -> str:
     """The kernel installed in a tree whose version begins with `prefix`.
 
