@@ -51,6 +51,16 @@ def min_age():
     return (ADMIN / "0/contexts/0/schemes/0/access_pattern/age/min").read_text().strip()
 
 
+STAT = Path("/sys/module/damon_stat/parameters/enabled")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free():
+    """Newer kernels have a user of DAMON of their own, switched on; an operator must decide."""
+    if STAT.exists():
+        STAT.write_text("N")
+
+
 @pytest.fixture(scope="module")
 def swap():
     with zram_swap(256):
@@ -209,6 +219,19 @@ def test_a_kdamond_of_somebody_else_is_not_touched(run, program):
         assert (ADMIN / "nr_kdamonds").read_text().strip() == "1"
     finally:
         (ADMIN / "nr_kdamonds").write_text("0")
+
+
+@pytest.mark.skipif(not STAT.exists(), reason="this kernel has no DAMON_STAT")
+def test_the_kernels_own_statistics_are_not_touched(run, program):
+    target = program(hot=4, cold=4)
+    STAT.write_text("Y")
+    try:
+        daemon = run(f"subsystem.damon.pid={target.pid}", ready=False)
+        until(lambda: daemon.events("plugin.quarantined"))
+        assert daemon.events("plugin.quarantined")[0]["code"] == "damon.foreign"
+        assert STAT.read_text().strip() == "Y"
+    finally:
+        STAT.write_text("N")
 
 
 def test_a_program_that_ends_and_comes_back(run, program, tmp_path):
