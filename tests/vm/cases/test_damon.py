@@ -24,7 +24,7 @@ QUICK = [
     "subsystem.damon.min_age_seconds=[2.0,4.0]",
     "subsystem.damon.quota_shares=[0.25,1.0]",
     "subsystem.damon.quota_ms=0",
-    "subsystem.damon.refaults_percent_per_minute=20",
+    "subsystem.damon.refaults_percent_per_minute=100",
     "subsystem.damon.cpu_percent=50",
     # The model acts in nearly all epochs from the start.
     *(f"proxy.damon.share_{mode}=950000" for mode in ("learning", "collaboration", "trusted")),
